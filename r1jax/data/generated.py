@@ -133,7 +133,7 @@ class ProblemSource:
   @property
   def fingerprint(self) -> str:
     p = self.playground
-    world = (tuple(p.domains), tuple(p.levels), tuple(p.languages), p.held_out, self.seed)
+    world = (tuple(p.domains), tuple(p.weights), tuple(p.levels), tuple(p.languages), p.held_out, self.seed)
     return hashlib.sha256(repr(world).encode()).hexdigest()
 
   @property

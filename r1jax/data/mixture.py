@@ -110,6 +110,23 @@ class Mixed:
     return np.argsort(bits.random_raw(len(self.sources[source])), kind="stable")
 
 
+class Switched:
+  """An endless row that goes over into another one at a position."""
+
+  def __init__(self, first, later, at: int):
+    self.first, self.later, self._at = first, later, at
+
+  def __len__(self) -> int:
+    return ENDLESS
+
+  def __getitem__(self, index: int):
+    return self.first[index] if index < self._at else self.later[index - self._at]
+
+  @property
+  def fingerprint(self) -> str:
+    return hashlib.sha256(repr((self.first.fingerprint, self.later.fingerprint, self._at)).encode()).hexdigest()
+
+
 class Part:
   """One process's part of an endless row: of every `count` problems, a stretch of `count / processes`.
 

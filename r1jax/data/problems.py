@@ -71,6 +71,11 @@ def held_out_problems(playground: config.Playground, seed: int) -> tuple[Problem
   return world.evaluation_problems(playground, seed)
 
 
+def suite(domain: str) -> str:
+  """The row of the stage table that a domain counts for; a domain of no family is a suite of its own."""
+  return world.suite(domain) if domain in world.FAMILIES else domain
+
+
 def documents(playground: config.Playground, template: config.Template, seed: int) -> list[str]:
   """The corpus the tiny base model reads, as text; part of it asks with `template`."""
   return corpus.documents(playground, template, seed)

@@ -16,6 +16,14 @@ TRAINING_DOCUMENTS = 10_000  # at most; more do not change the pieces
 DELIMITER = "\x01"  # between stretches that no piece may join; not in any document
 STRETCH = re.compile(r" ?[^\W\d_]+|.", re.DOTALL)  # a word with the space before it, or one character
 
+HAN_PHRASE = re.compile(r"[\u3400-\u9fff]{4}")
+
+
+def split(text: str) -> list[str]:
+  """Stretches of a text: words, and single characters elsewhere and in Han phrases, which are no words."""
+  found = STRETCH.findall(text)
+  return [part for each in found for part in (each if HAN_PHRASE.search(each) else [each])]
+
 
 class Tokenizer:
   """Text to token ids and back.
@@ -35,7 +43,7 @@ class Tokenizer:
   def train(cls, documents: list[str], vocab: int) -> "Tokenizer":
     """Learns pieces from `documents`; `vocab` is an upper bound that a poor corpus does not fill."""
     stride = -(-len(documents) // TRAINING_DOCUMENTS) or 1
-    stretches = [STRETCH.findall(text) for text in documents[::stride]]
+    stretches = [split(text) for text in documents[::stride]]
     # A piece is considered only if two different stretches contain it, which a whole word is not
     # in a corpus of few words: so each word also occurs once doubled.
     words = sorted({stretch for text in stretches for stretch in text if len(stretch) > 1})

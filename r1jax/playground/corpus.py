@@ -10,7 +10,13 @@ import re
 
 from r1jax.config import Mix, Playground, Template
 from r1jax.playground.family import VOICES, Family, Searched
-from r1jax.playground.world import cells, draw, is_held_out
+from r1jax.playground.general import Spoken
+from r1jax.playground.readable import spoken, written
+from r1jax.playground.world import cells, deal, draw, is_held_out
+
+LONGEST = 150  # tokens of a series
+PIECE = re.compile(r" ?[A-Za-z]+|.", re.DOTALL)
+TAGS = re.compile("</?think>")
 
 
 def documents(config: Playground, template: Template, seed: int) -> list[str]:
@@ -24,13 +30,17 @@ def documents(config: Playground, template: Template, seed: int) -> list[str]:
 
 def _document(config, template, mix, rng, asked) -> str:
   form = rng.choices(("dialog", "page", "drill"), (mix.dialog, mix.page, mix.drill))[0]
-  family, level, language = rng.choice(cells(config))
+  family, level, language = deal(config, rng)
   if form == "drill":
     return drill(config, family, language, mix.facts, rng)
   problem = draw(config, family, level, "train", rng)
   assert not is_held_out(problem.id, config.held_out)
   question = problem.question(language)
   asked.add(question)
+  if form == "page" and mix.readable and rng.random() < mix.readable:
+    return f"{question} {TAGS.sub(' ', written(problem, language, 'careful', rng)).strip()}"
+  if form == "dialog" and mix.series and rng.random() < mix.series:
+    return _series(config, template, (family, problem, language), rng, asked)
   taught = form == "page" and rng.random() < mix.textbook
   work, answer = respond(problem, language, mix, rng, "careful" if taught else "")
   if form == "page":
@@ -39,6 +49,36 @@ def _document(config, template, mix, rng, asked) -> str:
   if not work and rng.random() < 0.25:
     work = VOICES[language].easy
   return template.text.replace("{question}", question) + tagged(work, answer, rng)
+
+
+def _series(config, template, first, rng, asked) -> str:
+  """A dialog of up to three questions of a family, answered by one writer: in his style, with his tags.
+
+  The instruction stands once; what follows begins where the template's turn of the user begins.
+  """
+  family, problem, language = first
+  mix, levels = config.mix, [level for level in config.levels if level in family.levels]
+  style = rng.choices(("bare", "slip", "careful", "corrected"), (mix.bare, mix.slip, mix.careful, mix.corrected))[0]
+  tagged, habit = sloppy if rng.random() < mix.sloppy else tidy, rng.random()
+  start = len(template.text[: template.text.index("{question}")].rstrip())
+  start = max(template.text.rfind(" ", 0, start), 0)
+  text = ""
+  for i in range(rng.choice((2, 3))):
+    if i:
+      problem = draw(config, family, rng.choice(levels), "train", rng)
+    work, answer = respond(problem, language, mix, rng, style)
+    turn = template.text[start if i else 0 :].replace("{question}", problem.question(language))
+    turn += tagged(work, answer, random.Random(habit))
+    if i and pieces(text + turn) > LONGEST:
+      break
+    asked.add(problem.question(language))
+    text += turn
+  return text
+
+
+def pieces(text: str) -> int:
+  """Tokens of a text if every word and every Chinese character is one: about what a tokenizer of the corpus makes."""
+  return len(PIECE.findall(text))
 
 
 def respond(problem: Family, language: str, mix: Mix, rng: random.Random, style: str = "") -> tuple[str, str]:
@@ -50,8 +90,14 @@ def respond(problem: Family, language: str, mix: Mix, rng: random.Random, style:
   if style == "careful" and isinstance(problem, Searched) and rng.random() < mix.given_up:
     style = "given_up"
   other = next(name for name in VOICES if name != language)
-  voice = VOICES[other if rng.random() < mix.mixed else language]
+  mixed = mix.mixed
+  if mix.mixed_careful >= 0 and language != "en" and style in ("careful", "corrected"):
+    mixed = mix.mixed_careful
+  voice = VOICES[other if rng.random() < mixed else language]
   work, answer = problem.solve(style, rng, voice)
+  if work and mix.spoken and rng.random() < mix.spoken:
+    said = "" if isinstance(problem, Spoken) else problem.say(answer, voice.language)
+    work = spoken(work, said, voice, rng)
   return work, problem.say(answer, language)
 
 
@@ -76,9 +122,9 @@ def sloppy(work: str, answer: str, rng: random.Random) -> str:
 
 def drill(config: Playground, family: type[Family], language: str, facts: int, rng: random.Random) -> str:
   """Single facts in a row, as often as solutions of the family need them: "7+8=15;19-6=13"."""
-  rows = []
+  rows, levels = [], [level for level in config.levels if level in family.levels]
   for _ in range(facts):
-    problem = draw(config, family, rng.choice(config.levels), "train", rng)
+    problem = draw(config, family, rng.choice(levels), "train", rng)
     rows.append(rng.choice(problem.facts(rng, VOICES[language])))
   return ";".join(rows)
 

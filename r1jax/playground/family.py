@@ -34,19 +34,30 @@ class Voice:
   easy: str
   truth: tuple[str, str]  # false, true
   joins: tuple[str, str, str]  # and, or, not, with the spaces the language wants
+  language: str
+  openings: tuple[str, ...]  # what a spoken work begins with
+  closings: tuple[str, ...]  # what it ends with; {} is the answer
 
 
 VOICES = {
-  "en": Voice("wait", "low", "high", "yes", "giving up", "easy", ("false", "true"), (" and ", " or ", "not ")),
-  "zh": Voice("等等", "小了", "大了", "对", "算了", "简单", ("假", "真"), ("且", "或", "非")),
-}
+  "en": Voice(
+    "wait", "low", "high", "yes", "giving up", "easy", ("false", "true"), (" and ", " or ", "not "),
+    "en", ("Let me see. ", "Let me think. ", "I think: "), (", so it is {}.", ", it is {}.", ", I get {}."),
+  ),
+  "zh": Voice(
+    "等等", "小了", "大了", "对", "算了", "简单", ("假", "真"), ("且", "或", "非"),
+    "zh", ("我来看看。", "我来想想。", "我想:"), (",所以是{}。", ",就是{}。", ",我得{}。"),
+  ),
+}  # fmt: skip
 
 
 class Family(abc.ABC):
   """One problem; subclasses are frozen dataclasses with a field `level`."""
 
   domain: ClassVar[str]
+  suite: ClassVar[str]  # what it counts for when a policy is evaluated
   kind: ClassVar[str] = "number"  # as in Problem.kind
+  levels: ClassVar[tuple[int, ...]] = (1, 2, 3)  # that it has
   shapes: ClassVar[dict[str, str]]  # language -> a pattern that every question of the family matches in full
   level: int
 
@@ -85,6 +96,10 @@ class Family(abc.ABC):
     """Puts an answer into words of a language."""
     return answer
 
+  def columns(self, language: str) -> dict[str, Any]:
+    """What a reward needs beside the gold answer, as JSON values."""
+    return {}
+
   @property
   def id(self) -> str:
     return f"{self.domain}/{self.level}/{self.key}"
@@ -99,6 +114,7 @@ class Family(abc.ABC):
       domain=self.domain,
       level=self.level,
       language=language,
+      columns=self.columns(language),
     )
 
 

@@ -19,6 +19,7 @@ class Words(Stepwise):
   what: int
 
   domain = "words"
+  suite = "math"
   shapes: ClassVar = {"en": r"(?:Tom|Ann|Ben) has [^?]*\?", "zh": r"小[明红刚]有[^?]*\?"}
 
   WHO: ClassVar = {"en": ("Tom", "Ann", "Ben"), "zh": ("小明", "小红", "小刚")}
@@ -73,6 +74,7 @@ class Logic(Stepwise):
   expression: str
 
   domain = "logic"
+  suite = "logic"
   kind = "text"
   shapes: ClassVar = {"en": r"Is it true: [^?]*\?", "zh": r"真假:[^?]*\?"}
 

@@ -21,6 +21,7 @@ class Arithmetic(Stepwise):
   moves: tuple[tuple[str, int], ...]
 
   domain = "arithmetic"
+  suite = "math"
   shapes: ClassVar = {"en": r"What is [^?]*\?", "zh": r"计算[^。]*。"}
 
   @classmethod
@@ -58,6 +59,7 @@ class Sequences(Stepwise):
   terms: tuple[int, ...]
 
   domain = "sequences"
+  suite = "math"
   shapes: ClassVar = {"en": r"What comes next: [^?]*\?", "zh": r"下一个数:[^?]*\?"}
 
   @classmethod
@@ -109,6 +111,7 @@ class Choice(Stepwise):
   moves: tuple[tuple[str, int], ...]
 
   domain = "choice"
+  suite = "choice"
   kind = "choice"
   shapes: ClassVar = {"en": r"Which is [^?]*\?", "zh": r"哪个是[^?]*\?"}
 

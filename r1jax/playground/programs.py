@@ -28,6 +28,7 @@ class Programs(Stepwise):
   moves: tuple[tuple[str, int], ...]
 
   domain = "program"
+  suite = "code"
   kind = "program"
   shapes: ClassVar = {"en": r"Write Python(?: f\(x\))?: [^.]*\.", "zh": r"写Python(?:函数f\(x\))?:[^。]*。"}
 

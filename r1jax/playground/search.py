@@ -23,6 +23,7 @@ class Equations(Searched):
   target: int
 
   domain = "equations"
+  suite = "math"
   shapes: ClassVar = {"en": r"Solve [^.]*\.", "zh": r"解[^。]*。"}
 
   @classmethod
@@ -75,6 +76,7 @@ class Countdown(Searched):
   target: int
 
   domain = "countdown"
+  suite = "math"
   kind = "target"  # several expressions may be right: the gold lists the numbers and the target
   shapes: ClassVar = {"en": r"Fill in \+-[^.]*\.", "zh": r"填入\+-[^。]*。"}
 

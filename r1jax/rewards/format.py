@@ -1,14 +1,15 @@
 """The format reward: thoughts, then the answer or a summary (DeepSeek-R1 v1 sections 2.2.2 and 2.3.1).
 
-Two structures: R1-Zero's <think>..</think> <answer>..</answer>, and that of the
-cold start, a reasoning process <think>..</think> followed by a summary.
+Three structures: R1-Zero's <think>..</think> <answer>..</answer>; that of the
+cold start, a reasoning process <think>..</think> followed by a summary; and
+the summary alone where no reasoning is asked for (v1 section 2.3.3).
 """
 
 import dataclasses
 from typing import ClassVar
 
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
-STRUCTURES = ("answer", "summary")
+STRUCTURES = ("answer", "summary", "flexible")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -27,7 +28,8 @@ def split(response, prefill="", structure="answer"):
     response: what the model wrote, without special tokens.
     prefill: what the template already wrote for it, e.g. "<think>\\n".
     structure: "answer" for <think>..</think> <answer>..</answer>; "summary" for
-      <think>..</think> and a summary after it, without any more of the tags.
+      <think>..</think> and a summary after it, without any more of the tags;
+      "flexible" for a summary with or without a thought before it.
 
   Returns:
     Parts. Where `well_formed` is False the other two are the best reading. The
@@ -43,7 +45,9 @@ def split(response, prefill="", structure="answer"):
   think = ""
   if opened >= 0:
     think = text[opened + len("<think>") :].partition("</think>")[0]
-  if structure == "summary":
+  if structure == "flexible" and not any(counts):
+    return Parts("", text.strip(), bool(text.strip()))
+  if structure != "answer":
     answer = text.rpartition("</think>")[2].strip() if closed >= 0 else ""
     in_order = counts == [1, 1, 0, 0] and opened < closed
   else:
@@ -99,7 +103,7 @@ class Format:
   """
 
   weight: float = 1.0
-  structure: str = "answer"  # "answer": <think>..</think> <answer>..</answer>; "summary": <think>..</think> summary
+  structure: str = "answer"  # "answer", "summary" or "flexible", as in `split`
   name: ClassVar[str] = "format"
 
   def __post_init__(self):

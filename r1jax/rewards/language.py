@@ -270,12 +270,12 @@ class LanguageConsistency:
   """
 
   weight: float = 1.0
-  no_words: float = 0.0  # in [0, 1], score of a reasoning without words
+  no_words: float | None = 0.0  # in [0, 1], score of a reasoning without words; None: it has no score
   name: ClassVar[str] = "language"
 
   def __post_init__(self):
-    if not 0.0 <= self.no_words <= 1.0:
-      raise ValueError(f"no_words={self.no_words} must lie between 0 and 1.")
+    if self.no_words is not None and not 0.0 <= self.no_words <= 1.0:
+      raise ValueError(f"no_words={self.no_words} must lie between 0 and 1, or be None.")
 
   def __call__(self, problem, response, prefill=""):
     if language_code(problem.language) not in LANGUAGES:

@@ -14,6 +14,7 @@ from r1jax.rewards.language import LANGUAGES, count_words, language_code
 from r1jax.rewards.repetition import repeated_share
 
 _PARAGRAPH_BREAK = re.compile(r"\n[ \t]*\n")
+TAG = re.compile(r"</?\w+>")
 _FENCE = re.compile(r"^[ \t]*(?:```|~~~)", re.MULTILINE)
 
 
@@ -41,6 +42,14 @@ def code_block(text):
   return "code block" if _FENCE.search(text) else None
 
 
+def no_summary(text, problem):
+  """A reason where the final part has no word of the problem's language and is no program, else None."""
+  if problem.kind == "program" or language_code(problem.language) not in LANGUAGES:
+    return None if text else "no summary"
+  words = TAG.sub(" ", text)
+  return None if count_words(words, problem.language)[0] else "no summary in words"
+
+
 def repetition(text, n, max_share):
   """A reason where more than max_share of the n-grams were there before, else None."""
   share = repeated_share(text, n)
@@ -61,6 +70,7 @@ class Readable:
   code_blocks: bool = False  # whether they are allowed
   n: int = 20  # tokens of an n-gram
   max_repetition: float = 0.2  # share of n-grams that may repeat
+  summary: bool = False  # whether the reader must find the answer in words behind the thought (v2 B.3.2)
   name: ClassVar[str] = "readable"
 
   def __post_init__(self):
@@ -72,7 +82,9 @@ class Readable:
   def reasons(self, problem, response, prefill=""):
     """What makes the reasoning unreadable, as a list of short texts; empty for a readable one."""
     think = split(response, prefill).think
+    summary = split(response, prefill, "summary").answer if self.summary else ""
     found = (
+      no_summary(summary, problem) if self.summary else None,
       mixed_languages(think, problem.language, self.min_share),
       long_paragraph(think, self.max_paragraph),
       None if self.code_blocks else code_block(think),

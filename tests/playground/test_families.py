@@ -18,7 +18,7 @@ EXPRESSION = r"\d+(?:[-+*]\d+)*"
 
 def drawn(domain, count=DRAWS):
   rng = random.Random(domain)
-  return [FAMILIES[domain].draw(rng, level) for level in LEVELS for _ in range(count)]
+  return [FAMILIES[domain].draw(rng, level) for level in FAMILIES[domain].levels for _ in range(count)]
 
 
 def compute(expression):

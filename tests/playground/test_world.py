@@ -6,7 +6,7 @@ import dataclasses
 import pytest
 
 from r1jax.config import Mix, Playground
-from r1jax.playground import FAMILIES, evaluation_problems, is_held_out, problem_at
+from r1jax.playground import FAMILIES, completion_at, evaluation_problems, is_held_out, problem_at, suite
 
 WORLD = Playground(
   domains=("arithmetic", "equations", "countdown"), levels=(1, 2), mix=Mix(), documents=10, evaluation_problems=120
@@ -54,9 +54,37 @@ def test_evaluation_problems_are_distinct_held_out_and_balanced():
   assert problems == evaluation_problems(WORLD, 0) != evaluation_problems(WORLD, 1)
 
 
-def test_every_family_at_every_level_can_be_evaluated():
-  world = changed(domains=tuple(FAMILIES), levels=(1, 2, 3), evaluation_problems=48 * 8)
-  assert len(evaluation_problems(world, 0)) == 48 * 8
+def test_every_family_at_every_level_it_has_can_be_evaluated():
+  world = changed(domains=tuple(FAMILIES), levels=(1, 2, 3), evaluation_problems=64 * 8)
+  problems = evaluation_problems(world, 0)
+  assert len(problems) == 64 * 8  # eight families with three levels and eight with one, in two languages
+  assert set(collections.Counter((p.domain, p.level, p.language) for p in problems).values()) == {8}
+
+
+def test_a_domain_without_any_of_the_levels_is_refused():
+  with pytest.raises(
+    ValueError, match=r"playground.levels=\(2, 3\) must hold a level of every domain; 'facts' has \(1,\)"
+  ):
+    problem_at(changed(domains=("arithmetic", "facts"), levels=(2, 3)), "train", 0, 0)
+
+
+def test_every_domain_has_a_suite():
+  suites = collections.Counter(suite(domain) for domain in FAMILIES)
+  assert suites == {
+    "math": 5, "code": 1, "logic": 1, "choice": 1, "factual": 1, "translation": 1, "instructions": 1,
+    "helpfulness": 4, "harmlessness": 1,
+  }  # fmt: skip
+
+
+def test_completions_are_a_row_of_training_problems_of_the_domains_asked_for():
+  world = changed(domains=("arithmetic", "facts", "harm"))
+  rows = [completion_at(world, 3, i, ("facts", "harm")) for i in range(200)]
+  assert [completion_at(world, 3, i, ("facts", "harm")) for i in reversed(range(200))] == rows[::-1]
+  assert {problem.domain for problem, _ in rows} == {"facts", "harm"}
+  assert not any(is_held_out(problem.id, world.held_out) for problem, _ in rows)
+  assert rows[:5] != [completion_at(world, 4, i, ("facts", "harm")) for i in range(5)]
+  with pytest.raises(ValueError, match=r"domains=\('words',\) must be one or more of"):
+    completion_at(world, 3, 0, ("words",))
 
 
 def test_a_world_too_small_for_its_evaluation_set_says_what_would_fit():

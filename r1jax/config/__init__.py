@@ -1,0 +1,31 @@
+"""Every config dataclass, with units and defaults.
+
+An experiment file builds one `Experiment` from these; `--config.x.y=` on the
+command line overrides a field, typed. A class checks itself in `validate`,
+which runs after the overrides: a user's mistake is a ValueError that names the
+field, both numbers and the way out.
+"""
+
+from r1jax.config.base import at_least, config
+from r1jax.config.experiment import Evaluation, Experiment
+from r1jax.config.model import Experts, GroupedQueryAttention, LatentAttention, Mesh, Model, Yarn
+from r1jax.config.stages import (
+  RL,
+  SFT,
+  Alarms,
+  Checkpoints,
+  Optimizer,
+  Preferences,
+  Preflight,
+  Pretrain,
+  Rejection,
+  RewardModel,
+  Stage,
+)
+from r1jax.config.world import Mix, Playground, Sampling, Template
+
+__all__ = [
+  "RL", "SFT", "Alarms", "Checkpoints", "Evaluation", "Experiment", "Experts", "GroupedQueryAttention",
+  "LatentAttention", "Mesh", "Mix", "Model", "Optimizer", "Playground", "Preferences", "Preflight", "Pretrain",
+  "Rejection", "RewardModel", "Sampling", "Stage", "Template", "Yarn", "at_least", "config",
+]  # fmt: skip

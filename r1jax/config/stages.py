@@ -1,0 +1,374 @@
+"""The stages of a run: what each learns from, starts from and how long it lasts."""
+
+import dataclasses
+from typing import Any, ClassVar
+
+from r1jax.config.base import at_least, config
+from r1jax.config.model import Model
+from r1jax.config.world import Sampling, Template
+
+
+@config
+class Optimizer:
+  """AdamW with warm-up, then a constant rate or a cosine (DeepSeek-V3 section 4.2)."""
+
+  learning_rate: float
+  warmup: int = 0  # steps
+  final_rate: float = 1.0  # of learning_rate at the last step, reached along a cosine; 1 is constant
+  beta1: float = 0.9
+  beta2: float = 0.95
+  epsilon: float = 1e-8
+  weight_decay: float = 0.1
+  clip_norm: float = 1.0  # of the gradient over all parameters
+
+
+@config
+class Checkpoints:
+  every: int  # steps between saves; the last step is always saved
+  keep: int = 2
+
+  def validate(self, stage: str):
+    at_least(1, f"{stage}: checkpoints", self, "every", "keep")
+
+
+@config
+class Stage:
+  """What all stages have. `makes` says what a finished one leaves for those after it."""
+
+  name: str
+  start_from: str = ""  # an earlier stage, or (with a "/") the folder of a finished one of another run; "": random
+  model: Model | None = None  # None: that of the stage it starts from, or the experiment's
+  makes: ClassVar[str] = "policy"  # "policy", "completions", "pairs", "labels" or "reward model"
+
+  def needs(self) -> list[tuple[str, str, str]]:
+    """(field, what, name of the stage that makes it) of everything this stage takes from others."""
+    found = [("start_from", "policy", self.start_from)] if self.start_from and "/" not in self.start_from else []
+    for field in dataclasses.fields(self):
+      found += [(field.name, what, name) for what, name in _references(getattr(self, field.name))]
+    return found
+
+  def row_counts(self) -> dict[str, int]:
+    """Numbers of rows that are split over the mesh."""
+    return {}
+
+
+def _references(value) -> list[tuple[str, str]]:
+  """(what, stage) of every object in a field that names a stage, as its method `takes` says."""
+  if isinstance(value, (tuple, list)):
+    return [each for item in value for each in _references(item)]
+  if not dataclasses.is_dataclass(value) or isinstance(value, type):
+    return []
+  own = list(value.takes()) if hasattr(value, "takes") else []
+  return own + [each for field in dataclasses.fields(value) for each in _references(getattr(value, field.name))]
+
+
+def _at_once(owner: str, record):
+  """Checks the prompts of a sampling call."""
+  at_least(2, owner, record, "prompts_at_once")  # jax cannot vmap over one sharded prompt
+  if record.prompts % record.prompts_at_once:
+    nearest = max(record.prompts_at_once, record.prompts - record.prompts % record.prompts_at_once)
+    raise ValueError(
+      f"{owner}: prompts={record.prompts} must be a multiple of prompts_at_once={record.prompts_at_once}; "
+      f"the nearest is {nearest}."
+    )
+
+
+@config
+class Pretrain(Stage):
+  """Next-token prediction on the playground's corpus."""
+
+  name: str = "base"
+  steps: int
+  rows: int  # packed rows per step, over all processes
+  length: int  # tokens per row
+  microbatches: int = 1
+  optimizer: Optimizer
+  checkpoints: Checkpoints
+
+  def validate(self):
+    at_least(1, self.name, self, "steps", "rows", "length", "microbatches")
+    self.checkpoints.validate(self.name)
+    if self.rows % self.microbatches:
+      raise ValueError(f"{self.name}: rows={self.rows} must be a multiple of microbatches={self.microbatches}.")
+
+  def row_counts(self) -> dict[str, int]:
+    return {"rows / microbatches": self.rows // self.microbatches}
+
+
+@config
+class Preflight:
+  """What the first rollout must look like; `action` says what a violation does."""
+
+  action: str = "stop"  # "stop" or "warn"
+  max_truncated: float = 0.5  # share of responses cut at the length limit
+  max_dead_groups: float = 0.95  # share of groups whose rewards are all equal
+  min_format: float = 0.01  # share of responses with a format reward
+  min_parsed: float = 0.01  # share of responses whose answer can be read
+
+
+@config
+class Alarms:
+  """Named warnings during RL."""
+
+  min_entropy: float = 0.01  # nats per token: entropy collapse
+  max_truncated: float = 0.5  # share: length explosion
+  max_mismatch: float = 0.05  # mean |sampler - trainer| log-prob before the first update of a rollout
+  max_dead_groups: float = 0.95  # share of groups without spread
+  max_skipped: int = 3  # non-finite steps in a row: stops the run
+
+
+@config
+class RL(Stage):
+  """GRPO (DeepSeek-R1 v1 section 2.2, Nature Methods)."""
+
+  name: str = "zero"
+  start_from: str = "base"
+  steps: int  # policy updates
+  group_size: int = 16  # completions sampled per prompt (G in the paper)
+  batch_size: int = 512  # completions per update
+  rollout_size: int = 8192  # completions per rollout, split at random into mini-batches
+  sampling: Sampling
+  template: Template
+  problems: Any = None  # a Mixture or a source of r1jax.data; None: the playground's, without end
+  later_problems: Any = None  # what `problems` gives way to, e.g. with general questions in it
+  later_from: int = 0  # update at which it does: the paper's last 400 of 1,700 (v2 3.2.2)
+  prompts_at_once: int = 0  # prompts sampled from in one call, while those before are scored; 0: all of a rollout
+  rewards: tuple[Any, ...]  # objects of r1jax.rewards
+  reward_workers: int = 2  # processes that score
+  reward_limit: float = 2.0  # seconds one check may take before it is killed
+  clip_low: float = 0.2
+  clip_high: float = 0.2  # the paper's R1 stage: 10
+  kl: float = 0.001  # weight of the KL to the reference
+  reference_every: int = 400  # updates after which the policy becomes the reference
+  normalize_std: bool = True  # divide advantages by the group's standard deviation (eq. 3)
+  loss_average: str = "response"  # "response": mean over tokens, then responses; "token"; "constant" (max_response)
+  row_length: int  # tokens per packed training row
+  microbatch_rows: int  # packed rows whose gradient is computed at one time, over all devices
+  optimizer: Optimizer
+  checkpoints: Checkpoints
+  preflight: Preflight
+  alarms: Alarms
+  evaluate_every: int = 0  # updates between points of the learning curve; 0: none
+  curve_samples: int = 16  # completions per problem at each point
+  save_rollouts_every: int = 10  # updates between rollouts written as text
+
+  def validate(self):
+    at_least(2, self.name, self, "group_size")  # a group of one has no spread
+    at_least(1, self.name, self, "steps", "batch_size", "rollout_size", "reward_workers")
+    at_least(1, self.name, self, "row_length", "microbatch_rows", "reference_every", "save_rollouts_every")
+    at_least(0, self.name, self, "evaluate_every", "clip_low", "clip_high", "kl", "prompts_at_once")
+    self.checkpoints.validate(self.name)
+    if self.preflight.action not in ("stop", "warn"):
+      raise ValueError(f"{self.name}: preflight.action={self.preflight.action!r} must be 'stop' or 'warn'.")
+    if not self.rewards:
+      raise ValueError(f"{self.name}: rewards is empty; give it at least one, e.g. (Accuracy(), Format()).")
+    b, g, r = self.batch_size, self.group_size, self.rollout_size
+    if b % g:
+      raise ValueError(
+        f"{self.name}: batch_size={b} must be a multiple of group_size={g}; the nearest is {max(g, b - b % g)}."
+      )
+    if r % b:
+      raise ValueError(
+        f"{self.name}: rollout_size={r} must be a multiple of batch_size={b}; the nearest is {max(b, r - r % b)}."
+      )
+    if 1 in (r // g, self.prompts_at_once):
+      raise ValueError(f"{self.name}: at least 2 prompts are sampled from in one call; raise rollout_size={r} or "
+                       f"prompts_at_once={self.prompts_at_once}.")  # fmt: skip
+    for source in (self.problems, self.later_problems):
+      if source is not None:
+        source.validate()
+    if (self.later_problems is None) != (self.later_from == 0) or self.later_from >= self.steps:
+      raise ValueError(
+        f"{self.name}: later_problems and later_from={self.later_from} belong together, with later_from above 0 and "
+        f"below steps={self.steps}."
+      )
+    if self.prompts_at_once and (r // g) % self.prompts_at_once:
+      raise ValueError(
+        f"{self.name}: prompts_at_once={self.prompts_at_once} must divide the {r // g} prompts of a rollout "
+        f"(rollout_size={r} / group_size={g})."
+      )
+    updates = r // b
+    for field, value in (
+      ("steps", self.steps),
+      ("reference_every", self.reference_every),
+      ("evaluate_every", self.evaluate_every),
+      ("later_from", self.later_from),
+      ("checkpoints.every", self.checkpoints.every),
+    ):
+      if value % updates:
+        raise ValueError(
+          f"{self.name}: {field}={value} must be a multiple of the {updates} updates of a rollout "
+          f"(rollout_size={r} / batch_size={b}); the nearest is {max(updates, value - value % updates)}."
+        )
+    if self.loss_average not in ("response", "token", "constant"):
+      raise ValueError(f"{self.name}: loss_average={self.loss_average!r} must be 'response', 'token' or 'constant'.")
+    longest = self.sampling.max_prompt + self.sampling.max_response
+    if longest > self.row_length:
+      raise ValueError(
+        f"{self.name}: row_length={self.row_length} must hold max_prompt + max_response = {longest} tokens; "
+        f"raise it to {longest}."
+      )
+    self.sampling.validate()
+    self.template.validate()
+
+  def row_counts(self) -> dict[str, int]:
+    prompts = self.rollout_size // self.group_size
+    rows = {"microbatch_rows": self.microbatch_rows, "rollout_size / group_size": prompts}
+    return rows | ({"prompts_at_once": self.prompts_at_once} if self.prompts_at_once else {})
+
+
+@config
+class SFT(Stage):
+  """Supervised fine-tuning on completions: the loss is on the responses only, rows are packed."""
+
+  data: tuple[Any, ...]  # of r1jax.data.completions: Made(stage=...), Completions(path=...), PlaygroundCompletions(...)
+  template: Template  # around the prompts, and what the stage is evaluated with
+  epochs: int = 2  # 2-3 in the paper (DeepSeek-R1 v2 B.4.2)
+  rows: int  # packed rows per step, over all processes
+  length: int  # tokens per row; a longer example is left out and counted
+  microbatches: int = 1
+  optimizer: Optimizer
+  checkpoints: Checkpoints
+
+  def validate(self):
+    at_least(1, self.name, self, "epochs", "rows", "length", "microbatches")
+    self.checkpoints.validate(self.name)
+    self.template.validate()
+    if not self.data:
+      raise ValueError(f"{self.name}: data is empty; give it at least one source of completions.")
+    for source in self.data:
+      source.validate()
+    if self.rows % self.microbatches:
+      raise ValueError(f"{self.name}: rows={self.rows} must be a multiple of microbatches={self.microbatches}.")
+
+  def row_counts(self) -> dict[str, int]:
+    return {"rows / microbatches": self.rows // self.microbatches}
+
+
+@config
+class Rejection(Stage):
+  """Rejection sampling: completions of a policy, only right and readable ones (DeepSeek-R1 v1 2.3.3, v2 B.3.2)."""
+
+  makes: ClassVar[str] = "completions"
+  problems: Any = None  # a Mixture or a source of r1jax.data; None: the playground's
+  prompts: int  # questions asked
+  prompts_at_once: int  # in one sampling call
+  samples: int  # completions per question
+  keep: int = 1  # at most, per question: the shortest of the right ones
+  template: Template
+  sampling: Sampling
+  rewards: tuple[Any, ...]  # what says right or wrong; a Judge for questions without a rule
+  reward_workers: int = 2
+  reward_limit: float = 2.0  # seconds one check may take
+  filters: tuple[Any, ...] = ()  # objects whose reasons(problem, response, prefill) say why a response is left out
+  refiner: Any = None  # of r1jax.data.refine: rewrites what is kept; None: as it was written
+  refined_rewards: tuple[Any, ...] = ()  # what must find the refiner's completions right; empty: `rewards`
+  beside: tuple[Any, ...] = ()  # general data, as SFT.data
+  ratio: float = 3.0  # rows sampled per row of general data (600k : 200k in the paper); 0: all of it
+
+  def validate(self):
+    at_least(1, self.name, self, "prompts", "samples", "keep", "reward_workers")
+    at_least(0, self.name, self, "ratio")
+    _at_once(self.name, self)
+    self.template.validate()
+    self.sampling.validate()
+    if not self.rewards:
+      raise ValueError(f"{self.name}: rewards is empty; give it what tells right from wrong, e.g. (Accuracy(),).")
+    if self.keep > self.samples:
+      raise ValueError(f"{self.name}: keep={self.keep} of samples={self.samples} cannot be kept; lower it.")
+    if models := [name for _, what, name in self.needs() if what == "reward model"]:
+      raise ValueError(f"{self.name}: rewards take the reward model {models[0]!r}, which only an RL stage can ask.")
+    for each in self.filters:
+      if not hasattr(each, "reasons"):
+        raise ValueError(f"{self.name}: filters: {each!r} has no method reasons(problem, response, prefill).")
+    for each in (self.problems, self.refiner, *self.beside):
+      if each is not None:
+        each.validate()
+
+  def row_counts(self) -> dict[str, int]:
+    return {"prompts_at_once": self.prompts_at_once}
+
+
+@config
+class Preferences(Stage):
+  """Makes the data of a reward model: pairs by preference, or single responses labelled safe or unsafe.
+
+  DeepSeek-R1 v2 3.1 and B.3.1: several queries of a judge per pair, both
+  orders, ties dropped, lengths of chosen and rejected balanced.
+  """
+
+  form: str = "pairs"  # "pairs" or "labels"
+  problems: Any = None  # a Mixture or a source of r1jax.data; None: the playground's
+  prompts: int  # questions asked
+  prompts_at_once: int  # in one sampling call
+  samples: int = 4  # responses per question; of a pair judge, each is compared with each
+  written: int = 0  # more responses per question, by the playground's writers: behaviour that a policy seldom shows
+  template: Template
+  sampling: Sampling
+  judge: Any  # of r1jax.rewards: compares pairs ("pairs") or tells safe from unsafe ("labels")
+  queries: int = 4  # of the judge per pair, half of them in each order
+  min_delta: float = 1.0  # on the scale -2..2; closer pairs are ties
+
+  @property
+  def makes(self) -> str:
+    return self.form
+
+  def validate(self):
+    if self.form not in ("pairs", "labels"):
+      raise ValueError(f"{self.name}: form={self.form!r} must be 'pairs' or 'labels'.")
+    at_least(1, self.name, self, "prompts")
+    at_least(2 if self.form == "pairs" else 1, self.name, self, "samples")
+    at_least(0, self.name, self, "min_delta", "written")
+    _at_once(self.name, self)
+    if self.queries < 2 or self.queries % 2:
+      raise ValueError(f"{self.name}: queries={self.queries} must be even and at least 2: half of them in each order.")
+    self.template.validate()
+    self.sampling.validate()
+    if self.problems is not None:
+      self.problems.validate()
+
+  def row_counts(self) -> dict[str, int]:
+    return {"prompts_at_once": self.prompts_at_once}
+
+
+@config
+class RewardModel(Stage):
+  """A policy's transformer with a scalar head, trained on preferences (DeepSeek-R1 v2 3.1, B.3.1)."""
+
+  makes: ClassVar[str] = "reward model"
+  data: tuple[Any, ...]  # of r1jax.data.preferences: Pairs(...), Labels(...)
+  loss: str = "pairwise"  # "pairwise": -log sigmoid(chosen - rejected); "pointwise": cross-entropy of safe or unsafe
+  reads: str = "summary"  # what it scores: the "summary" (helpfulness) or the whole "response" (safety)
+  template: Template  # around the prompts
+  held_out: float = 0.1  # share of the prompts that only measure accuracy and calibration
+  epochs: int = 1
+  rows: int = 256  # rows per step, over all processes: pairs or responses, each in a row of its own
+  length: int  # tokens of prompt and response; a longer example is left out and counted
+  microbatches: int = 1
+  optimizer: Optimizer
+  checkpoints: Checkpoints
+
+  def validate(self):
+    at_least(1, self.name, self, "epochs", "rows", "length", "microbatches")
+    self.checkpoints.validate(self.name)
+    self.template.validate()
+    for field, value, known in (
+      ("loss", self.loss, ("pairwise", "pointwise")),
+      ("reads", self.reads, ("summary", "response")),
+    ):
+      if value not in known:
+        raise ValueError(f"{self.name}: {field}={value!r} must be one of {', '.join(map(repr, known))}.")
+    if not 0 < self.held_out < 1:
+      raise ValueError(f"{self.name}: held_out={self.held_out} must be above 0 and below 1.")
+    if not self.data:
+      raise ValueError(f"{self.name}: data is empty; give it at least one source of preferences.")
+    form = "pairs" if self.loss == "pairwise" else "labels"
+    for source in self.data:
+      source.validate()
+      if source.form != form:
+        raise ValueError(f"{self.name}: loss={self.loss!r} learns from {form}, but {source.title()} holds {source.form}.")
+    if self.rows % self.microbatches:
+      raise ValueError(f"{self.name}: rows={self.rows} must be a multiple of microbatches={self.microbatches}.")
+
+  def row_counts(self) -> dict[str, int]:
+    return {"rows / microbatches": self.rows // self.microbatches}
