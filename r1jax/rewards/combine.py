@@ -81,7 +81,8 @@ class Scorer:
   A reward with `__call__` runs row by row in `workers`, where a check that hangs,
   dies or raises scores 0 and is counted; checks whose time is bounded (the reward's
   `bounded` says so) run here. A reward with `open()` is opened for the lifetime
-  of the scorer and given whole batches.
+  of the scorer and given whole batches. One with `given` (a Preference) is not
+  called at all: its values come with the responses.
 
   Args:
     rewards: the composition: reward objects, functions, ByDomain, Gated, Clipped.
@@ -134,7 +135,7 @@ class Scorer:
         return fact
     return None
 
-  def score(self, problems, responses, prefill="", tokens=None) -> Rewards:
+  def score(self, problems, responses, prefill="", tokens=None, given=None) -> Rewards:
     """Scores n responses, and waits for the batches submitted before.
 
     Args:
@@ -142,20 +143,21 @@ class Scorer:
       responses: n texts, without special tokens.
       prefill: what the template already wrote for the responses.
       tokens: int[n], tokens of each response; needed by rewards of length.
+      given: float32[n] by name, for rewards whose values come with the responses; a number wherever one applies.
 
     Raises:
       ValueError: a problem or a reward that cannot be checked at all.
       RuntimeError: a reward that raises on every response, or hangs on all it is tried on.
     """
-    return self.submit(problems, responses, prefill, tokens).result()
+    return self.submit(problems, responses, prefill, tokens, given).result()
 
-  def submit(self, problems, responses, prefill="", tokens=None) -> Future:
+  def submit(self, problems, responses, prefill="", tokens=None, given=None) -> Future:
     """As `score`, but returns at once: the Future gives the Rewards while the next responses are sampled."""
     if len(problems) != len(responses) or not responses:
       raise ValueError(
         f"{len(problems)} problems and {len(responses)} responses: there must be one problem per response."
       )
-    return self._batches.submit(self._score, _Batch(problems, responses, prefill, tokens))
+    return self._batches.submit(self._score, _Batch(problems, responses, prefill, tokens, given))
 
   def _score(self, batch):
     columns = [self._columns.submit(self._leaf, leaf, batch) for leaf in self.leaves]
@@ -209,6 +211,8 @@ class Scorer:
     """Values of one reward on some rows of a batch."""
     if not rows:
       return []
+    if getattr(reward, "given", False):
+      return batch.given_to(reward, rows)
     if hasattr(reward, "open"):
       if id(reward) not in self._runners:
         raise ValueError(f"reward {reward.name!r} must be opened: use the Scorer in a with statement.")
@@ -268,8 +272,9 @@ class Scorer:
 class _Batch:
   """What is to be scored together."""
 
-  def __init__(self, problems, responses, prefill, tokens):
+  def __init__(self, problems, responses, prefill, tokens, given):
     self.problems, self.responses, self.prefill, self.tokens = problems, responses, prefill, tokens
+    self.given = given or {}
     self.plain = {id(problem): _plain(problem) for problem in {id(p): p for p in problems}.values()}
 
   def row(self, reward, i, problem):
@@ -280,6 +285,12 @@ class _Batch:
     if self.tokens is None:
       raise ValueError(f"reward {reward.name!r} counts tokens, but the scorer was not told how many there are.")
     return arguments, {"tokens": int(self.tokens[i])}
+
+  def given_to(self, reward, rows):
+    """Values of a reward that came with the responses; it gets along with no row left out."""
+    if reward.name not in self.given:
+      raise ValueError(f"reward {reward.name!r} is that of a reward model, which only an RL stage asks.")
+    return [_value(self.given[reward.name][i], reward.name) for i in rows]
 
   def sentence(self, name, i, detail):
     return f"reward {name!r} raised on response {i} (problem {self.problems[i].id!r}): {detail.rstrip('.')}."

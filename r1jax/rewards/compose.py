@@ -107,6 +107,13 @@ def leaves(rewards) -> tuple[Leaf, ...]:
   return found
 
 
+def given(rewards) -> list[tuple[Leaf, Any]]:
+  """(leaf, reward) of every reward whose values are given to the scorer: in a composition, or as a gate in it."""
+  found = leaves(rewards)
+  inside = lambda leaf: [leaf.reward, *(step.gate for step in leaf.around if isinstance(step, Gated))]
+  return [(leaf, reward) for leaf in found for reward in inside(leaf) if getattr(reward, "given", False)]
+
+
 def _tuple(rewards):
   return tuple(rewards) if isinstance(rewards, (tuple, list)) else (rewards,)
 
@@ -135,7 +142,8 @@ def _reward(reward):
   """A reward object; a plain function is taken for one with TRL's signature."""
   if inspect.isfunction(reward):
     return Function(function=reward)
-  if not (hasattr(reward, "name") and hasattr(reward, "weight") and (callable(reward) or hasattr(reward, "open"))):
+  known = callable(reward) or hasattr(reward, "open") or getattr(reward, "given", False)
+  if not (hasattr(reward, "name") and hasattr(reward, "weight") and known):
     raise ValueError(
       f"{reward!r} is no reward: it needs a name, a weight and either __call__(problem, response, prefill) or open()."
     )

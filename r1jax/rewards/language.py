@@ -129,6 +129,7 @@ _INLINE_CODE = re.compile(r"`([^`\n]+)`")
 _COMMAND = re.compile(r"\\(?:begin|end)\s?\{[a-z]{1,20}\*?\}|\\[A-Za-z]+")
 _URL = re.compile(r"(?:https?://|www\.)\S+")
 _TAG = re.compile(r"</?[A-Za-z][\w-]*+\s?/?>")
+_CALL = re.compile(r"\b[A-Za-z_]\w*\((?:[A-Za-z]\b|[0-9 ,+*/.-])*\)")  # sum(x), f(2, y): of symbols alone, no prose
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_]+")
 _WIDE = {0xFF21 + i: chr(0x41 + i) for i in range(26)} | {0xFF41 + i: chr(0x61 + i) for i in range(26)}
 
@@ -148,7 +149,7 @@ def prose(text):
   text = _URL.sub(" ", " ".join(pieces))
   for pattern in (_INLINE_CODE, _FORMULA):
     text = pattern.sub(_keep_prose, text)
-  text = _TAG.sub(" ", _COMMAND.sub(" ", text))
+  text = _CALL.sub(" ", _TAG.sub(" ", _COMMAND.sub(" ", text)))
   return _IDENTIFIER.sub(lambda match: match[0] if match[0].isalpha() else " ", text)
 
 

@@ -1,15 +1,38 @@
-"""A judge of our own: one of our checkpoints as the engine of a judge reward.
+"""Rewards by our own checkpoints: a reward model's score, and a policy as the engine of a judge.
 
-The only file of the rewards that knows jax, and only once it is opened.
+The only file of the rewards that knows jax, and only once a judge is opened.
 """
 
 import contextlib
 import dataclasses
 import pathlib
 import threading
+from typing import ClassVar
 
 from r1jax import config
 from r1jax.rewards.endpoint import Failure
+
+
+@dataclasses.dataclass(kw_only=True, slots=True, unsafe_hash=True)
+class Preference:
+  """What a reward model gives a response (DeepSeek-R1 v2 3.1): a reward for RL stages.
+
+  Of a pairwise model the score, standardised by its held-out scores (mean 0,
+  standard deviation 1); of a pointwise one the probability of safe, in [0, 1].
+  The model is asked in its own template. As a general question belongs to the
+  one or the other, they are told apart by domain:
+
+    ByDomain({"writing": (Preference(stage="helpful_rm", name="helpful"),),
+              "harm": (Preference(stage="safety_rm", name="safety"),)})
+  """
+
+  stage: str  # name of the RewardModel stage
+  name: str = "preference"
+  weight: float = 1.0
+  given: ClassVar[bool] = True  # the stage asks the model, on its mesh, and hands the values to the Scorer
+
+  def takes(self) -> list[tuple[str, str]]:
+    return [("reward model", self.stage)]
 
 
 @dataclasses.dataclass(kw_only=True, slots=True, unsafe_hash=True)

@@ -22,7 +22,7 @@ def check_target(text: str, gold: str) -> bool:
   numbers, target = [int(number) for number in match[1].split(",")], int(match[2])
   if len(text) > MAX_CHARACTERS:
     return False
-  expression, equals, result = re.sub(r"[ \t\n]+", " ", text).strip().replace("×", "*").partition("=")
+  expression, equals, result = re.sub(r"[ \t\n]+", " ", text).strip(" .。").replace("×", "*").partition("=")
   expression, result = re.sub(r" ?([-+*]) ?", r"\1", expression.strip()), result.strip()
   if EXPRESSION.fullmatch(expression) is None or (equals and result != str(target)):
     return False

@@ -88,6 +88,7 @@ COUNTED = [
   ("令 $x^2 + y^2 = r^2$ 和 \\(a \\cdot \\text{speed}\\) 以及 \\[\\frac{a}{b}\\] $$\\sum_i v_i$$ 得", "zh", 5, 5),
   ("得到 `total` 和 ```python\nfor item in items:\n  print(item)\n``` 后", "zh", 4, 4),
   ("见 https://example.com/some/page 和 www.example.com <answer> </think>", "zh", 2, 2), ("\\begin{aligned} 数 \\end{aligned}", "zh", 1, 1),
+  ("先写 sum(x) 再写 max(a, 2)+len(y)", "zh", 4, 4), ("先写 wait(you should stop)", "zh", 2, 6),
   ("the ＡＢＣＤＥ value", "en", 3, 3), ("سبعة ٧ و ۷", "ar", 2, 2), ("กขคงจ", "th", 2, 2), ("", "en", 0, 0), ("3 + 4 = 7", "en", 0, 0),
 ]  # fmt: skip
 

@@ -17,7 +17,7 @@ def test_every_expression_is_judged_as_python_computes_it():
         assert check_target(text, gold) == (eval(text) == target)
 
 
-@pytest.mark.parametrize("text", ["3*5+2", " 3 * 5 + 2 ", "3*5+2=17", "3*5 + 2 = 17", "3×5+2"])
+@pytest.mark.parametrize("text", ["3*5+2", " 3 * 5 + 2 ", "3*5+2=17", "3*5 + 2 = 17", "3×5+2", "3*5+2.", "3*5+2。"])
 def test_spaces_and_a_true_right_side_are_accepted(text):
   assert check_target(text, "3,5,2=17")
 
