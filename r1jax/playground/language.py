@@ -103,15 +103,23 @@ class Logic(Stepwise):
     return {"en": f"Is it true: {spoken}?", "zh": f"真假:{spoken}?"}[language]
 
   def walk(self, voice, slip=-1, error=0):
-    steps, expression = [], self.expression
-    while len(expression) > 1:
-      match = INNERMOST.search(expression)
-      value = str(1 - int(match[1])) if match[1] else TRUTH_TABLE[match[0]]
-      if len(steps) == slip:
-        value = str(1 - int(value))  # there is only one way to err
-      steps.append(f"{say_logic(match[0], voice)}={say_logic(value, voice)}")
-      expression = BRACKETS.sub(r"\1", expression[: match.start()] + value + expression[match.end() :])
-    return steps, expression
+    expressions = self.reduce(slip)
+    return [say_logic(each, voice) for each in expressions[1:]], expressions[-1]
+
+  def reduce(self, slip: int = -1) -> list[str]:
+    """The expression and what each step leaves of it; step number `slip` is wrong, in the one way there is."""
+    found = [self.expression]
+    while len(found[-1]) > 1:
+      match = INNERMOST.search(found[-1])
+      value = int(TRUTH_TABLE.get(match[0], str(1 - int(match[1] or 0))))
+      value = 1 - value if len(found) - 1 == slip else value
+      found.append(BRACKETS.sub(r"\1", f"{found[-1][: match.start()]}{value}{found[-1][match.end() :]}"))
+    return found
+
+  def facts(self, rng, voice):
+    parts = [INNERMOST.search(each)[0] for each in self.reduce()[:-1]]
+    value = lambda part: TRUTH_TABLE.get(part) or str(1 - int(part[-1]))
+    return [f"{say_logic(part, voice)}={say_logic(value(part), voice)}" for part in parts]
 
   def guess(self, rng):
     return rng.choice("01")

@@ -136,7 +136,7 @@ class Choice(Stepwise):
     """The four options; they follow from the computation, so that a problem has one question per language."""
     rng = random.Random(self.key)
     right = chain(self.start, self.moves)[1]
-    near = [right + error for error in ERRORS if right + error >= 0]
+    near = [right + error for error in (-3, -2, -1, 1, 2, 3) if right + error >= 0]  # told apart by the last digit
     options = [right, *rng.sample(near, 3)]
     rng.shuffle(options)
     return options
@@ -152,7 +152,9 @@ class Choice(Stepwise):
   def walk(self, voice, slip=-1, error=0):
     steps, value = chain(self.start, self.moves, slip, error)
     nearest = min(range(4), key=lambda i: abs(self.options[i] - value))
-    return steps, "ABCD"[nearest]
+    if slip == len(self.moves):  # the right number, found at the wrong letter
+      nearest = (nearest + 1 + error % 3) % 4
+    return [*steps, f"{'ABCD'[nearest]}.{self.options[nearest]}"], "ABCD"[nearest]
 
   def guess(self, rng):
     return rng.choice("ABCD")

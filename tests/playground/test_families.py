@@ -137,9 +137,13 @@ def test_corrected_work_has_one_false_step_right_before_the_wait_and_the_right_a
   for family in drawn(domain):
     work, answer = family.solve("corrected", rng, VOICES["en"])
     false = [a for a, b in equalities(work) if compute(a) != compute(b)]
-    assert len(false) == 1, work
-    left = re.escape(false[0])
-    assert re.search(rf"{left}=[^;]*;wait,{left}=", work), work
+    if domain == "choice" and not false:  # the right number, looked up at the wrong letter
+      wrong, right = re.search(r"([A-D])[.]\d+;wait,([A-D])[.]\d+$", work).groups()
+      assert wrong != right == family.answer
+    else:
+      assert len(false) == 1, work
+      left = re.escape(false[0])
+      assert re.search(rf"{left}=[^;]*;wait,{left}=", work), work
     assert check_target(answer, family.gold) if domain == "countdown" else answer == family.answer
 
 
