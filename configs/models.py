@@ -21,6 +21,33 @@ def tiny(vocab: int = 512) -> config.Model:
   )
 
 
+def student_small(vocab: int = 512) -> config.Model:
+  """A dense model of about 0.15M weights in the manner of Qwen2.5: biases on query, key and value."""
+  attention = config.GroupedQueryAttention(heads=4, kv_heads=2, head=16, bias=True)
+  return _student(vocab, width=64, hidden=128, attention=attention)
+
+
+def student_large(vocab: int = 512) -> config.Model:
+  """A dense model of about 0.5M weights in the manner of Llama 3.2: no biases."""
+  attention = config.GroupedQueryAttention(heads=4, kv_heads=2, head=32)
+  return _student(vocab, width=128, hidden=256, attention=attention)
+
+
+def _student(vocab, **fields):
+  """A distillation student, laid out for a CPU as `tiny`; its head is its embedding, as in the small ones of both."""
+  return config.Model(
+    vocab=vocab,
+    layers=3,
+    rope_theta=100.0,
+    tied=True,
+    activations="float32",
+    unroll=True,
+    remat="none",
+    head_chunk=8192,
+    **fields,
+  )
+
+
 def deepseek_v3_671b() -> config.Model:
   """DeepSeek-V3 (report, section 4.2), without the multi-token prediction layer."""
   return config.Model(

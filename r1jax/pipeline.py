@@ -11,9 +11,9 @@ import r1jax
 from r1jax import config
 from r1jax.data import problems as data
 from r1jax.data.tokenizer import Tokenizer
-from r1jax.report import curves, summary
+from r1jax.report import curves, page, summary
 from r1jax.rewards import Scorer
-from r1jax.stages import evaluate, pretrain, rl
+from r1jax.stages import evaluate, preferences, pretrain, rejection, reward_model, rl, sft
 from r1jax.stages.run import Run
 from r1jax.stages.watch import Curve
 from r1jax.training import state as states
@@ -21,7 +21,14 @@ from r1jax.training.checkpoints import Checkpoints, params_sha256
 from r1jax.training.workdir import claim, config_sha256, write_json
 
 VERSIONS = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
-STAGES = {config.Pretrain: pretrain.run, config.RL: rl.run}
+STAGES = {
+  config.Pretrain: pretrain.run,
+  config.SFT: sft.run,
+  config.RL: rl.run,
+  config.Rejection: rejection.run,
+  config.Preferences: preferences.run,
+  config.RewardModel: reward_model.run,
+}
 
 
 def execute(experiment: config.Experiment, workdir: pathlib.Path, only: tuple[str, ...] = ()) -> dict:
@@ -36,14 +43,47 @@ def execute(experiment: config.Experiment, workdir: pathlib.Path, only: tuple[st
     held_out=held_out,
     benchmarks={b.name: evaluate.benchmark(b, experiment.evaluation) for b in experiment.evaluation.benchmarks},
   )
+  wanted = [stage for stage in experiment.stages if not only or stage.name in only]
+  check_parents(run, wanted)
   check(run)
   claim(workdir, experiment)  # only now: whoever mends a config before the run began may keep the folder
   if jax.process_index() == 0 and not (workdir / "tokenizer/tokenizer.model").exists():
     run.tokenizer.save(workdir / "tokenizer")
-  for stage in experiment.stages:
-    if not only or stage.name in only:
-      run_stage(stage, run)
+  for stage in wanted:
+    run_stage(stage, run)
   return report(run)
+
+
+def check_parents(run: Run, wanted: list[config.Stage]):
+  """Raises ValueError where a stage takes something that will not be there, or that knows other tokens."""
+  names = [stage.name for stage in wanted]
+  for stage in wanted:
+    for field, what, name in stage.needs():
+      if name not in names and not run.finished(name):
+        raise ValueError(
+          f"stage {stage.name!r}: {field} takes the {what} of {name!r}, which is not finished in {run.workdir}; "
+          "add it to --stages."
+        )
+    if "/" in stage.start_from:
+      check_foreign(run, stage)
+    vocab = run.experiment.model_of(stage).vocab
+    if vocab < run.tokenizer.size:
+      raise ValueError(
+        f"stage {stage.name!r}: model.vocab={vocab} is less than the {run.tokenizer.size} tokens of the tokenizer; "
+        f"raise it to {run.tokenizer.size}."
+      )
+
+
+def check_foreign(run: Run, stage: config.Stage):
+  """Raises ValueError where the stage of another run that this one starts from is no finished policy of our tokens."""
+  folder = run.folder(stage.start_from)
+  if not run.finished(stage.start_from) or not (folder / "checkpoints").is_dir():
+    raise ValueError(f"stage {stage.name!r}: start_from={stage.start_from!r} is not the folder of a finished stage.")
+  if Tokenizer.load(folder / "tokenizer").sha256 != run.tokenizer.sha256:
+    raise ValueError(
+      f"stage {stage.name!r}: start_from={stage.start_from!r} was trained with another tokenizer than this run; "
+      "start in a new workdir, or from a stage of the same tokenizer."
+    )
 
 
 def check(run: Run):
@@ -59,78 +99,108 @@ def check(run: Run):
   for problem in run.held_out:
     if fact := grader.check(problem):
       raise ValueError(fact)
-  rl_stages = [stage for stage in run.experiment.stages if isinstance(stage, config.RL)]
-  for asking in (evaluation, *rl_stages):
-    data.make_prompts(run.held_out, asking.template, run.tokenizer, asking.sampling.max_prompt)
-  for other in run.benchmarks.values():
-    data.make_prompts(other.asked, evaluation.template, run.tokenizer, other.sampling.max_prompt)
+  policies = [stage for stage in run.experiment.stages if stage.makes == "policy"]
+  for template in {run.policy(stage, None).template for stage in policies}:
+    data.make_prompts(run.held_out, template, run.tokenizer, evaluation.sampling.max_prompt)
+    for other in run.benchmarks.values():
+      data.make_prompts(other.asked, template, run.tokenizer, other.sampling.max_prompt)
   for rewards in (exam.rewards, *(other.rewards for other in run.benchmarks.values())):
     Scorer(rewards, None).ready()
-  for stage in rl_stages:
-    scorer = Scorer(stage.rewards, None)
-    scorer.ready()
-    run.problems[stage.name] = rl.open_problems(stage, run, scorer)
+  for stage in run.experiment.stages:
+    if isinstance(stage, (config.RL, config.Rejection, config.Preferences)):
+      scorer = Scorer(stage.rewards if hasattr(stage, "rewards") else (stage.judge,), None)
+      scorer.ready()
+      run.problems[stage.name] = rl.open_problems(stage, run, scorer)
+      data.make_prompts(run.held_out, stage.template, run.tokenizer, stage.sampling.max_prompt)
+    for source in sources_of(stage):
+      source.check()
+    if getattr(stage, "refined_rewards", ()):
+      Scorer(stage.refined_rewards, None).ready()
+
+
+def sources_of(stage: config.Stage) -> tuple:
+  """The sources of completions or preferences a stage reads."""
+  return (*getattr(stage, "data", ()), *getattr(stage, "beside", ()))
 
 
 def tokenizer_of(experiment: config.Experiment, workdir: pathlib.Path) -> Tokenizer:
-  """The run's tokenizer: trained on the corpus the first time, then read from the workdir."""
-  folder = workdir / "tokenizer"
-  if (folder / "tokenizer.model").exists():
-    return Tokenizer.load(folder)
+  """The run's tokenizer: read from the workdir or a stage of another run, else trained on the corpus."""
+  foreign = [pathlib.Path(stage.start_from) for stage in experiment.stages if "/" in stage.start_from]
+  for folder in (workdir, *foreign):
+    if (folder / "tokenizer/tokenizer.model").exists():
+      return Tokenizer.load(folder / "tokenizer")
   documents = data.documents(experiment.playground, experiment.evaluation.template, experiment.seed)
   return Tokenizer.train(documents, experiment.model.vocab)
 
 
 def run_stage(stage, run: Run):
-  """Trains a stage from the one it starts from and evaluates it; a finished one is left as it is."""
-  done = run.folder(stage.name) / "stage.json"
-  if done.exists():
+  """Runs a stage on what it starts from, and evaluates a policy; a finished one is left as it is."""
+  if run.finished(stage.name):
     return
-  started = time.monotonic()
-  params = STAGES[type(stage)](stage, run, start_params(stage, run))
-  trained = time.monotonic() - started
+  started, folder = time.monotonic(), run.folder(stage.name)
+  made = STAGES[type(stage)](stage, run, start_params(stage, run))
+  figures = {"kind": type(stage).__name__, "train_seconds": time.monotonic() - started}
+  figures |= examine(stage, run, made) if stage.makes == "policy" else made
+  figures |= {"lineage": lineage(stage, run), "seconds": time.monotonic() - started}
+  run.tokenizer.save(folder / "tokenizer")
+  write_json(folder / "stage.json", figures)
+
+
+def examine(stage, run: Run, params) -> dict:
+  """The figures of a trained policy on the held-out problems and the benchmarks."""
+  folder, policy = run.folder(stage.name), run.policy(stage, params)
   exam = evaluate.held_out(run.experiment.evaluation, run.held_out)
-  answers = evaluate.sit(run, params, exam)
-  figures = evaluate.summarize(run, exam, answers) | {
-    "benchmarks": evaluate.take(run, params, run.benchmarks, run.folder(stage.name) / "benchmarks"),
+  answers = evaluate.sit(run, policy, exam)
+  evaluate.save_samples(exam, answers, folder / "samples.jsonl")
+  return evaluate.summarize(exam, answers) | {
+    "benchmarks": evaluate.take(run, policy, run.benchmarks, folder / "benchmarks"),
     "params_sha256": params_sha256(params),
-    "seconds": time.monotonic() - started,
-    "train_seconds": trained,
   }
-  evaluate.save_samples(exam, answers, run.folder(stage.name) / "samples.jsonl")
-  run.tokenizer.save(run.folder(stage.name) / "tokenizer")
-  write_json(done, figures)
+
+
+def lineage(stage, run: Run) -> dict:
+  """Where a stage's checkpoint or data comes from: config, code, seed and the hashes of all that went in."""
+  e, parent = run.experiment, stage.start_from
+  made = lambda name: {"stage": name, **{k: v for k, v in run.figures(name).items() if k.endswith("_sha256")}}
+  needs = {(what, name) for _, what, name in stage.needs() if what != "policy"}
+  return {
+    "stage": stage.name,
+    "config_sha256": config_sha256(e),
+    "stage_sha256": config_sha256(stage),
+    "code": f"r1jax {r1jax.__version__}",
+    "seed": e.seed,
+    "tokenizer_sha256": run.tokenizer.sha256,
+    "parent": made(parent) if parent else None,
+    "data": [made(name) for what, name in sorted(needs) if what != "reward model"]
+    + [origin for source in sources_of(stage) if (origin := getattr(source, "origin", lambda: None)())],
+    "reward_models": [made(name) for what, name in sorted(needs) if what == "reward model"],
+  }
 
 
 def start_params(stage, run: Run):
   """The parameters a stage starts from: the last checkpoint of its parent, or random ones."""
-  model = run.experiment.model
+  model = run.experiment.model_of(stage)
   if not stage.start_from:
     return states.init_params(model, run.experiment.seed)
-  folder = run.folder(stage.start_from)
-  if not (folder / "stage.json").exists():
-    raise ValueError(
-      f"stage {stage.name!r} starts from {stage.start_from!r}, which is not finished in {run.workdir}; "
-      f"add it to --stages."
-    )
-  with Checkpoints(folder / "checkpoints", 1, 1000) as checkpoints:
+  with Checkpoints(run.folder(stage.start_from) / "checkpoints", 1, 1000) as checkpoints:
     return checkpoints.restore_params(abstract_params=states.abstract_params(model))
 
 
 def report(run: Run) -> dict:
   """Collects the finished stages into results.json, draws the curves, shows the table and two answers."""
-  folders = {s.name: run.folder(s.name) for s in run.experiment.stages}
-  finished = [name for name, folder in folders.items() if (folder / "stage.json").exists()]
+  finished = [stage for stage in run.experiment.stages if run.finished(stage.name)]
   results = {
-    "stages": {name: json.loads((folders[name] / "stage.json").read_text()) for name in finished},
+    "stages": {stage.name: run.figures(stage.name) for stage in finished},
     "config_sha256": config_sha256(run.experiment),
     "versions": {"r1jax": r1jax.__version__} | {name: importlib.metadata.version(name) for name in VERSIONS},
   }
   if jax.process_index() == 0:
     write_json(run.workdir / "results.json", results)
-    for name in finished:
-      draw_curves(run, name)
-    summary.show(results, before_and_after({name: folders[name] / "samples.jsonl" for name in finished}))
+    for stage in finished:
+      draw_curves(run, stage.name)
+    ours = [s for s in finished if s.makes == "policy" and run.experiment.model_of(s) == run.experiment.model]
+    summary.show(results, before_and_after({s.name: run.folder(s.name) / "samples.jsonl" for s in ours}))
+    page.write(run.workdir)
   return results
 
 

@@ -10,12 +10,13 @@ import pytest
 from configs import benchmarks
 from r1jax import config
 from r1jax.rewards import Scorer, Workers
-from r1jax.stages import evaluate, rl
+from r1jax.stages import evaluate, rl, run
 from r1jax.types import Problem, Rollouts
 from tests.experiments import small
 
 ROWS = pathlib.Path(__file__).parent / "data/benchmark_rows"
 SAMPLING = config.Sampling(max_prompt=400, max_response=200)
+ASKED = run.Policy(None, None, config.Template(text="User: {question} You:"))
 
 
 class Letters:
@@ -35,7 +36,7 @@ class Policy:
     self.answer, self.calls = answer, []
     monkeypatch.setattr(evaluate, "draw", self.draw)
 
-  def draw(self, run, params, prompts, key, sampling, group):
+  def draw(self, run, policy, prompts, key, sampling, group):
     asked = ["".join(map(chr, row[:n])) for row, n in zip(prompts.tokens, prompts.lengths)]
     self.calls.append(asked)
     texts = [[self.answer(text, int(row), i) for i in range(group)] for text, row in zip(asked, prompts.rows)]
@@ -48,29 +49,26 @@ class Policy:
 
 
 @pytest.fixture(scope="module")
-def run():
-  experiment = small.get_config()
-  evaluation = dataclasses.replace(experiment.evaluation, template=config.Template(text="User: {question} You:"))
-  experiment = dataclasses.replace(experiment, evaluation=evaluation)
-  return types.SimpleNamespace(experiment=experiment, tokenizer=Letters(), held_out=())
+def a_run():
+  return types.SimpleNamespace(experiment=small.get_config(), tokenizer=Letters(), held_out=())
 
 
 def answers(run, exam):
   with Workers(1) as workers, Scorer(exam.rewards, workers) as grader:
-    found = evaluate.answer(run, None, exam, grader)
-  return found, evaluate.summarize(run, exam, found)
+    found = evaluate.answer(run, ASKED, exam, grader)
+  return found, evaluate.summarize(exam, found)
 
 
-def test_a_benchmark_is_asked_with_its_template_and_graded_by_its_own_reward(run, monkeypatch):
+def test_a_benchmark_is_asked_with_its_template_and_graded_by_its_own_reward(a_run, monkeypatch):
   entry = dataclasses.replace(
     benchmarks.gpqa_diamond(path=str(ROWS / "gpqa_diamond.jsonl")), samples=8, sampling=SAMPLING
   )
-  exam = evaluate.benchmark(entry, run.experiment.evaluation)
+  exam = evaluate.benchmark(entry, a_run.experiment.evaluation)
   gold = {problem.question: problem.answer for problem in exam.problems}
   right = lambda text: next(letter for question, letter in gold.items() if question in text)
   # The letter alone, which no rule for numbers would read; right in the first 3 of every 4 samples.
   policy = Policy(monkeypatch, lambda text, row, i: f"ANSWER: {right(text) if i < 3 else 'J'}")
-  found, figures = answers(run, exam)
+  found, figures = answers(a_run, exam)
   assert found.correct.tolist() == [[True, True, True, False] * 2] * len(gold)
   assert figures["pass@1"] == 0.75 and figures["pass@8"] == 1.0 and "majority@0" not in figures
   for asked in policy.calls:
@@ -78,20 +76,20 @@ def test_a_benchmark_is_asked_with_its_template_and_graded_by_its_own_reward(run
       assert text.startswith("User: Answer the following multiple choice question.") and text.endswith(" You:")
 
 
-def test_the_vote_of_a_benchmark_is_over_its_own_number_of_samples(run, monkeypatch):
+def test_the_vote_of_a_benchmark_is_over_its_own_number_of_samples(a_run, monkeypatch):
   entry = dataclasses.replace(
     benchmarks.aime_2024(path=str(ROWS / "aime_2024.jsonl")), samples=8, majority=8, sampling=SAMPLING
   )
-  exam = evaluate.benchmark(entry, run.experiment.evaluation)
+  exam = evaluate.benchmark(entry, a_run.experiment.evaluation)
   gold = {problem.question: problem.answer for problem in exam.problems}
   right = lambda text: next(answer for question, answer in gold.items() if question in text)
   Policy(monkeypatch, lambda text, row, i: f"\\boxed{{{right(text) if i in (1, 4, 6) else 900 + i}}}")
-  found, figures = answers(run, exam)
+  found, figures = answers(a_run, exam)
   assert figures["pass@1"] == 3 / 8 and figures["majority@8"] == 1.0
   assert found.scored.columns["accuracy"].sum() == 3 * len(gold)
 
 
-def test_held_out_problems_of_every_kind_are_graded_wherever_the_answer_stands(run, monkeypatch):
+def test_held_out_problems_of_every_kind_are_graded_wherever_the_answer_stands(a_run, monkeypatch):
   problems = (
     Problem("a", "1+1", "2", "number", "arithmetic"),
     Problem("b", "capital", "B", "choice", "choice"),
@@ -99,21 +97,21 @@ def test_held_out_problems_of_every_kind_are_graded_wherever_the_answer_stands(r
   )
   texts = {"1+1": "1+1=2", "capital": "<answer>B</answer>", "half": "it is 0.5"}
   Policy(monkeypatch, lambda text, row, i: texts[text[6:-5]] if i % 2 else "no")
-  exam = evaluate.held_out(run.experiment.evaluation, problems)
-  found, figures = answers(run, exam)
+  exam = evaluate.held_out(a_run.experiment.evaluation, problems)
+  found, figures = answers(a_run, exam)
   assert found.correct.tolist() == [[False, True, False, True]] * 3
   assert figures["per_domain"]["algebra"]["pass@1"] == 0.5
 
 
-def test_a_rollout_is_sampled_in_as_many_calls_as_the_stage_says(run, monkeypatch):
+def test_a_rollout_is_sampled_in_as_many_calls_as_the_stage_says(a_run, monkeypatch):
   problems = [Problem(f"p{i}", f"{i}+0", str(i), "number", "arithmetic") for i in range(6)]
   policy = Policy(monkeypatch, lambda text, row, i: f"<think>t</think><answer>{row + (i == 3)}</answer>")
-  prompts = rl.data.make_prompts(problems, config.Template(text="{question}"), run.tokenizer, 10)
+  prompts = rl.data.make_prompts(problems, config.Template(text="{question}"), a_run.tokenizer, 10)
   for at_once, calls in ((0, 1), (2, 3), (3, 2)):
     stage = dataclasses.replace(small.zero(), prompts_at_once=at_once, group_size=4)
     policy.calls.clear()
     with Workers(1) as workers, Scorer(stage.rewards, workers) as scorer:
-      rollouts, texts, scores = rl.roll_out(run, stage, None, prompts, None, scorer)
+      rollouts, texts, scores = rl.roll_out(a_run, stage, None, prompts, None, scorer)
       rewards = rl.join([score.result() for score in scores])
     assert len(policy.calls) == calls == len(scores) and [text for asked in policy.calls for text in asked] == [
       p.question for p in problems

@@ -23,6 +23,7 @@ ALLOWED = {
   "stages": {"mesh", "models", "data", "rl", "rewards", "training", "report"},
   "pipeline": {"mesh", "data", "rewards", "training", "report", "stages"},
   "main": {"mesh", "pipeline", "report"},
+  "chat": {"mesh", "models", "data", "rl", "training"},
 }
 
 NETWORKS = {"mesh", "models", "data", "training", "rl"}  # for rewards/preference.py, which samples from a policy

@@ -55,8 +55,8 @@ class Experiment:
     self.mesh.validate()
     self.playground.mix.validate()
     at_least(1, "playground", self.playground, "documents", "evaluation_problems")
-    self._check_schedule()
     for stage in self.stages:
+      _check_sources(stage)
       stage.validate()
       self.mesh.check_rows(stage.name, stage.row_counts())
       votes = self.evaluation.majority
@@ -64,6 +64,7 @@ class Experiment:
         raise ValueError(
           f"{stage.name}: curve_samples={stage.curve_samples} must be a multiple of evaluation.majority={votes}."
         )
+    self._check_schedule()
     self.evaluation.validate()
     self.mesh.check_rows("evaluation", {"problems_at_once": self.evaluation.problems_at_once})
 
@@ -81,7 +82,6 @@ class Experiment:
     names = [stage.name for stage in self.stages]
     _check_names(names)
     for i, stage in enumerate(self.stages):
-      _check_sources(stage)
       if stage.makes != "policy" and not stage.start_from:
         raise ValueError(
           f"stage {stage.name!r}: start_from is empty, but a {type(stage).__name__} stage needs a policy; name an "
@@ -94,11 +94,9 @@ class Experiment:
           raise ValueError(f"stage {stage.name!r}: {field} names {name!r}, which is no stage; {hint}")
         made = self.stage(name).makes
         if made != what:
-          raise ValueError(f"stage {stage.name!r}: {field} needs {_A[what]}, but {name!r} makes {_A[made]}.")
-        if what == "reward model" and not isinstance(stage, RL):
-          raise ValueError(
-            f"stage {stage.name!r}: {field} asks the reward model {name!r}, but only RL stages can; leave it out."
-          )
+          makers = [other.name for other in self.stages if other.makes == what]
+          hint = f"name one of {makers}." if makers else "no stage makes that."
+          raise ValueError(f"stage {stage.name!r}: {field} needs {_A[what]}, but {name!r} makes {_A[made]}; {hint}")
       later = [(field, name) for field, _, name in stage.needs() if names.index(name) >= i]
       if later:
         field, name = later[0]

@@ -33,11 +33,13 @@ def rewrite(problem: Problem, think: str, answer: str) -> str | None:
   Returns:
     "<think>..</think>The answer is 20."; for a program, its text alone stands behind the
     thought. The steps are kept, their words are put into the question's language. None
-    where nothing was thought, or where words are left that are not of that language.
+    where nothing was thought ("easy"), or where words are left that are not of that language.
   """
   language = problem.language
   steps, answer = _translate(_bare(think), language), answer.strip()
-  if problem.kind in ("open", "instructions") or not steps or not answer or "<" in steps + answer:
+  if problem.kind in ("open", "instructions") or not answer or "<" in steps + answer:
+    return None
+  if steps in ("", VOICES[language].easy):
     return None
   if _foreign(steps, language):
     return None

@@ -1,4 +1,4 @@
-"""The learning curves of an R1-Zero run as PNG: counterparts of DeepSeek-R1 (v1) Figures 2 and 3."""
+"""The learning curves of an R1-Zero run as PNG or SVG: counterparts of DeepSeek-R1 (v1) Figures 2 and 3."""
 
 from collections.abc import Sequence
 import os
@@ -24,7 +24,7 @@ def accuracy_curve(
   """Held-out accuracy over the updates: pass@1 with its 95% band, and the majority vote (Figure 2).
 
   Args:
-    path: of the PNG.
+    path: of the PNG or SVG.
     steps: int[n], updates done.
     pass1: float[n], shares.
     intervals: float[n, 2], low and high of pass@1.
@@ -39,7 +39,7 @@ def accuracy_curve(
   axes.set(ylabel="held-out accuracy", xlabel="policy updates", ylim=(0, 1), title="Accuracy during training")
   axes.yaxis.set_major_formatter(PercentFormatter(1))
   axes.legend(loc="lower right", frameon=False)
-  _save(figure, path)
+  save(figure, path)
 
 
 def length_curve(
@@ -48,7 +48,7 @@ def length_curve(
   """Mean response length on the training problems over the updates (Figure 3), and the share that reflects below.
 
   Args:
-    path: of the PNG.
+    path: of the PNG or SVG.
     steps: int[n], updates done.
     mean_length: float[n], tokens.
     reflection_rate: float[n], share of responses with a reflective word.
@@ -62,7 +62,7 @@ def length_curve(
   below.set(ylabel="responses with a\nreflective word", xlabel="policy updates")
   below.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
   above.legend(loc="lower right", frameon=False)
-  _save(figure, path)
+  save(figure, path)
 
 
 def _figure(panels):
@@ -84,9 +84,10 @@ def _smooth(values):
   return [w[np.isfinite(w)].mean() if np.isfinite(w).any() else np.nan for w in windows]
 
 
-def _save(figure, path):
+def save(figure: Figure, path: str | os.PathLike):
+  """Writes a figure as what the path ends with: .png, .svg; a reader sees the old file or the new one."""
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   aside = path.with_name(f".{path.name}.tmp")
-  figure.savefig(aside, format="png")
+  figure.savefig(aside, format=path.suffix[1:])
   os.replace(aside, path)

@@ -4,6 +4,7 @@ Everything is traced on an abstract mesh of the configured shape: no array is
 made and no device is needed, so a laptop can look at the 671B on a pod.
 """
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -12,12 +13,15 @@ import jax.numpy as jnp
 from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec as P
 import rich.console
 import rich.table
+import rich.text
 
+import r1jax
 from r1jax import config, mesh
-from r1jax.models import transformer
+from r1jax.models import reward_head, transformer
 from r1jax.models.layer import Named
 from r1jax.rl.sampling import prefill
 from r1jax.training import optimizer as optimizers, state as states
+from r1jax.training.workdir import config_sha256
 
 
 class Parameters(NamedTuple):
@@ -32,14 +36,25 @@ def show(experiment: config.Experiment, console: rich.console.Console | None = N
   abstract = AbstractMesh(shape, mesh.AXES, axis_types=(AxisType.Explicit,) * len(shape))
   with jax.sharding.use_abstract_mesh(abstract):
     axes = " x ".join(f"{name}={size}" for name, size in abstract.shape.items())
-    console.print(f"{experiment.name}: mesh {axes}, {abstract.size} devices", markup=False)
+    origin = f"config {config_sha256(experiment)[:12]}, seed {experiment.seed}, r1jax {r1jax.__version__}"
+    console.print(f"{experiment.name}: mesh {axes}, {abstract.size} devices; {origin}", markup=False, highlight=False)
     console.print(_schedule(experiment))
-    console.print(_weights(experiment.model))
-    count = parameters(experiment.model)
-    console.print(f"parameters: {count.total:,}, of which a token uses {count.active:,}", markup=False, highlight=False)
-    for stage in experiment.stages:
-      console.print(_memory(experiment.model, stage))
+    for model, names in models(experiment).items():
+      console.print(_weights(model, names))
+      count = parameters(model)
+      console.print(
+        f"parameters: {count.total:,}, of which a token uses {count.active:,}", markup=False, highlight=False
+      )
+    console.print(_memory(experiment))
   console.print("Activations and temporaries come on top; only compiling for the machine tells them.")
+
+
+def models(experiment: config.Experiment) -> dict[config.Model, list[str]]:
+  """The different models of a run, each with the names of its stages."""
+  found = {}
+  for stage in experiment.stages:
+    found.setdefault(experiment.model_of(stage), []).append(stage.name)
+  return found
 
 
 def parameters(model: config.Model) -> Parameters:
@@ -52,31 +67,47 @@ def parameters(model: config.Model) -> Parameters:
   return Parameters(total, active)
 
 
-def memory(model: config.Model, stage) -> dict[str, int]:
-  """Bytes per device of what a stage keeps, by name, from shapes and shardings on the current (abstract) mesh."""
-  params = states.abstract_params(model)
-  moments = jax.eval_shape(optimizers.make(stage.optimizer, stage.steps).init, params)
-  found = {
-    "parameters": device_bytes(params),
-    "gradients": device_bytes(params),
-    "AdamW moments": device_bytes(moments),
-  }
+def memory(experiment: config.Experiment, stage: config.Stage) -> dict[str, int]:
+  """Bytes per device of what a stage keeps, by name, from shapes and shardings on the current (abstract) mesh.
+
+  Exams, and engines of judges, are not counted.
+  """
+  here = jax.sharding.get_abstract_mesh()
+  model = experiment.model_of(stage)
+  params, moments = _state(model, stage.makes == "reward model", here)
+  found = {"parameters": params}
+  if hasattr(stage, "optimizer"):
+    found |= {"gradients": params, "AdamW moments": moments}
   if isinstance(stage, config.RL):
-    found["reference"] = device_bytes(params)
-    found["KV cache of a rollout"] = device_bytes(rollout_cache(model, stage, params))
+    found["reference"] = params
+  if hasattr(stage, "sampling"):
+    group = stage.group_size if isinstance(stage, config.RL) else stage.samples
+    prompts = stage.prompts_at_once or stage.rollout_size // group
+    found["KV cache"] = _cache(model, prompts, group, stage.sampling.max_prompt, stage.sampling.max_response, here)
+  if critics := {name for _, what, name in stage.needs() if what == "reward model"}:
+    of = (experiment.model_of(experiment.stage(name)) for name in critics)
+    found["reward models"] = sum(_state(model, True, here)[0] for model in of)
   return found
 
 
-def rollout_cache(model: config.Model, stage: config.RL, params):
-  """Shapes of the cache at the longest completions, as `sample` makes it."""
-  here = jax.sharding.get_abstract_mesh()
-  prompts = stage.rollout_size // stage.group_size
+# Traced once for all stages of a model: `here`, the current mesh, is an argument because the bytes depend on it.
+
+
+@functools.cache
+def _state(model: config.Model, is_critic: bool, here) -> tuple[int, int]:
+  """Bytes of the parameters and of the optimiser's state, which is as large for every learning rate."""
+  params = states.abstract_params(model, reward_head.declare if is_critic else transformer.declare)
+  optimizer = optimizers.make(config.Optimizer(learning_rate=1.0), 1)
+  return device_bytes(params), device_bytes(jax.eval_shape(optimizer.init, params))
+
+
+@functools.cache
+def _cache(model: config.Model, prompts: int, group: int, max_prompt: int, max_response: int, here) -> int:
+  """Bytes of the cache of one sampling call at the longest completions, as `sample` makes it."""
   put = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.int32, sharding=NamedSharding(here, mesh.batch_spec(len(shape))))
-  make = lambda params, tokens, lengths: prefill(
-    model, params, tokens, lengths, stage.group_size, stage.sampling.max_response
-  )
-  cache = jax.eval_shape(make, params, put(prompts, stage.sampling.max_prompt), put(prompts))[1]
-  return cache.prompt, cache.own
+  make = lambda params, tokens, lengths: prefill(model, params, tokens, lengths, group, max_response)
+  cache = jax.eval_shape(make, states.abstract_params(model), put(prompts, max_prompt), put(prompts))[1]
+  return device_bytes((cache.prompt, cache.own))
 
 
 def device_bytes(tree) -> int:
@@ -93,20 +124,46 @@ def _declared(model) -> list[tuple[str, Named]]:
 
 def _schedule(experiment):
   table = rich.table.Table(title="schedule", title_justify="left")
-  for column in ("stage", "starts from", "steps", "a step", "learning rate"):
-    table.add_column(column)
+  for column in ("stage", "takes", "work"):
+    table.add_column(column, overflow="fold")
   for stage in experiment.stages:
-    origin = stage.start_from or "random parameters"
-    table.add_row(stage.name, origin, f"{stage.steps:,}", _step(stage), _rate(stage.optimizer))
+    cells = (f"{stage.name}\n{type(stage).__name__}", "\n".join(_takes(stage)), "\n".join(_work(stage)))
+    table.add_row(*map(rich.text.Text, cells))
   return table
 
 
+def _takes(stage) -> list[str]:
+  """What a stage takes: parameters, then what other stages make, then files."""
+  needs = dict.fromkeys(f"{what}: {name}" for _, what, name in stage.needs() if what != "policy")
+  sources = (*getattr(stage, "data", ()), *getattr(stage, "beside", ()))
+  own = [f"completions: {source.title()}" for source in sources if not source.takes()]
+  return [f"parameters: {stage.start_from or 'random'}", *needs, *own]
+
+
+def _work(stage) -> list[str]:
+  """How much a stage learns or writes, and how fast."""
+  later = [f"later_problems from {stage.later_from:,}"] if getattr(stage, "later_from", 0) else []
+  rate = [f"learning rate {_rate(stage.optimizer)}"] if hasattr(stage, "optimizer") else []
+  return [f"{_lasts(stage)}: {_step(stage)}", *later, *rate]
+
+
+def _lasts(stage) -> str:
+  if hasattr(stage, "epochs"):
+    return f"{stage.epochs} epoch{'s' * (stage.epochs != 1)}"
+  return f"{stage.prompts:,} questions" if hasattr(stage, "prompts") else f"{stage.steps:,} steps"
+
+
 def _step(stage) -> str:
-  if isinstance(stage, config.Pretrain):
-    return f"{stage.rows} rows x {stage.length} = {stage.rows * stage.length:,} tokens"
+  """What one step of training learns from, or one call of sampling writes."""
+  if hasattr(stage, "rows"):
+    sequences = 2 if getattr(stage, "loss", "") == "pairwise" else 1
+    what = {"pairwise": "pairs", "pointwise": "responses"}.get(getattr(stage, "loss", ""), "rows")
+    return f"{stage.rows} {what} x {stage.length} = {stage.rows * stage.length * sequences:,} tokens"
+  longest = f"each up to {stage.sampling.max_response:,} tokens"
+  if hasattr(stage, "prompts"):
+    return f"{stage.prompts_at_once} at once x {stage.samples}, {longest}"
   b, g, r = stage.batch_size, stage.group_size, stage.rollout_size
-  longest = stage.sampling.max_response
-  return f"{b:,} of {r:,} rollouts ({r // g} questions x {g}), each up to {longest:,} tokens"
+  return f"{b:,} of {r:,} rollouts ({r // g} questions x {g}), {longest}"
 
 
 def _rate(optimizer) -> str:
@@ -118,8 +175,8 @@ def _rate(optimizer) -> str:
   return ", ".join(parts)
 
 
-def _weights(model):
-  table = rich.table.Table(title="weights (float32)", title_justify="left")
+def _weights(model, names):
+  table = rich.table.Table(title=f"weights (float32) of {', '.join(names)}", title_justify="left")
   for column in ("weight", "shape", "split over", "parameters", "a device"):
     table.add_column(column, justify="right" if column in ("parameters", "a device") else "left")
   here = jax.sharding.get_abstract_mesh()
@@ -136,15 +193,18 @@ def _axes(spec: P) -> str:
   return ", ".join(map(name, spec))
 
 
-def _memory(model, stage):
-  table = rich.table.Table(title=f"memory of a device, {stage.name}", title_justify="left")
-  table.add_column("")
-  table.add_column("bytes", justify="right")
-  parts = memory(model, stage)
-  for name, size in parts.items():
-    table.add_row(name, _size(size))
-  table.add_section()
-  table.add_row("together", _size(sum(parts.values())))
+def _memory(experiment):
+  """A row for all stages that keep the same."""
+  rows = {}
+  for stage in experiment.stages:
+    rows.setdefault(tuple(memory(experiment, stage).items()), []).append(stage.name)
+  table = rich.table.Table(title="memory of a device", title_justify="left")
+  table.add_column("stages")
+  table.add_column("keep")
+  table.add_column("together", justify="right", no_wrap=True)
+  for row, names in rows.items():
+    keep = ", ".join(f"{name} {_size(size)}" for name, size in row)
+    table.add_row(*map(rich.text.Text, (", ".join(names), keep, _size(sum(size for _, size in row)))))
   return table
 
 

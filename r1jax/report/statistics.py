@@ -44,7 +44,7 @@ def interval(correct: np.ndarray, seed: int = 0) -> tuple[float, float]:
   Args:
     correct: bool[problems, k].
   """
-  per_problem = np.mean(correct, axis=1)
+  per_problem = np.nanmean(np.asarray(correct, float), axis=1)
   problems = len(per_problem)
   bound = 0.025 ** (1 / problems)
   if not per_problem.any():

@@ -11,14 +11,29 @@ import numpy as np
 from r1jax import config, mesh
 from r1jax.data import problems as data
 from r1jax.report import emergence, statistics
-from r1jax.rewards import Accuracy, ByDomain, CodeTests, Rewards, Scorer, Workers, extract_answer
+from r1jax.rewards import (
+  Accuracy,
+  ByDomain,
+  CodeTests,
+  Instructions,
+  LanguageConsistency,
+  Readable,
+  Rewards,
+  Rubric,
+  Scorer,
+  Workers,
+  extract_answer,
+)
 from r1jax.rl.sampling import sample
-from r1jax.stages.run import Run
+from r1jax.stages.run import Policy, Run
 from r1jax.types import Problem
 
 # An answer counts wherever it stands: the gain to be measured is reasoning, not tags.
 ACCURACY = Accuracy(requires_format=False)
-PROGRAMS = CodeTests(requires_format=False)
+GRADERS = {"program": CodeTests(requires_format=False), "instructions": Instructions(), "open": Rubric()}
+LANGUAGE = LanguageConsistency(no_words=None)
+READABLE = Readable(summary=True)
+GENERAL = ("factual", "translation", "instructions", "helpfulness", "harmlessness")  # suites that need no reasoning
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -42,7 +57,9 @@ class Answers:
   responses: list[list[str]]  # [problems][k]
   lengths: np.ndarray  # int[problems, k], tokens
   correct: np.ndarray  # bool[problems, k]
+  scores: np.ndarray  # float[problems, k], the mark of each
   scored: Rewards  # of problems x k
+  prefill: str  # what the template wrote before every response
 
 
 def held_out(evaluation: config.Evaluation, problems: tuple[Problem, ...], samples: int = 0) -> Exam:
@@ -50,8 +67,7 @@ def held_out(evaluation: config.Evaluation, problems: tuple[Problem, ...], sampl
 
   The sandbox is opened only where there are programs to run.
   """
-  programs = {p.domain for p in problems if p.kind == "program"}
-  rewards = (ByDomain(dict.fromkeys(programs, PROGRAMS), other=ACCURACY),)
+  rewards = (ByDomain({p.domain: GRADERS.get(p.kind, ACCURACY) for p in problems}),)
   samples = samples or evaluation.samples
   return Exam(problems, problems, samples, evaluation.majority, evaluation.majority, evaluation.sampling, rewards)
 
@@ -72,10 +88,9 @@ def decode(tokenizer, rollouts) -> list[list[str]]:
   return [texts(p) for p in range(len(rollouts.tokens))]
 
 
-def answer(run: Run, params, exam: Exam, grader: Scorer) -> Answers:
+def answer(run: Run, policy: Policy, exam: Exam, grader: Scorer) -> Answers:
   """Samples every problem of an exam, in calls of one shape, and grades with `grader`, which has the exam's rewards."""
-  e, evaluation = run.experiment, run.experiment.evaluation
-  at_once = evaluation.problems_at_once
+  e, template, at_once = run.experiment, policy.template, run.experiment.evaluation.problems_at_once
   responses = [[] for _ in exam.problems]
   lengths = np.zeros((len(exam.problems), 0), int)
   for turn in range(exam.samples // exam.group):
@@ -84,68 +99,114 @@ def answer(run: Run, params, exam: Exam, grader: Scorer) -> Answers:
     for start in range(0, len(exam.asked), at_once):
       mine = exam.asked[start : start + at_once]
       padded = mine + exam.asked[:1] * (at_once - len(mine))  # one compiled shape
-      prompts = data.make_prompts(padded, evaluation.template, run.tokenizer, exam.sampling.max_prompt, start)
-      rollouts = draw(run, params, prompts, key, exam.sampling, exam.group)
+      prompts = data.make_prompts(padded, template, run.tokenizer, exam.sampling.max_prompt, start)
+      rollouts = draw(run, policy, prompts, key, exam.sampling, exam.group)
       for i, texts in enumerate(decode(run.tokenizer, rollouts)[: len(mine)]):
         responses[start + i].extend(texts)
       columns.append(rollouts.lengths[: len(mine)])
     lengths = np.concatenate([lengths, np.concatenate(columns)], axis=1)
   flat = [p for p, texts in zip(exam.problems, responses) for _ in texts]
   texts = [t for texts in responses for t in texts]
-  scored = grader.score(flat, texts, evaluation.template.prefill, lengths.reshape(-1))
-  right = scored.columns[exam.pass_by] >= 1 if exam.pass_by else scored.right
-  return Answers(responses, lengths, right.reshape(lengths.shape), scored)
+  scored = grader.score(flat, texts, template.prefill, lengths.reshape(-1))
+  scores = (scored.columns[exam.pass_by] if exam.pass_by else scored.total).reshape(lengths.shape)
+  by_rubric = np.array([p.kind == "open" for p in exam.problems])[:, None]  # there is no right or wrong: full marks
+  graded = exam.pass_by == "" and not by_rubric.all()
+  right = np.where(by_rubric | (not graded), scores >= 1, scored.right.reshape(lengths.shape))
+  return Answers(responses, lengths, right, scores, scored, template.prefill)
 
 
-def draw(run: Run, params, prompts, key, sampling: config.Sampling, group: int):
+def draw(run: Run, policy: Policy, prompts, key, sampling: config.Sampling, group: int):
   """`sample` on this process's prompts: Rollouts with numpy leaves."""
   tokens, lengths, rows = mesh.to_global((prompts.tokens, prompts.lengths, prompts.rows))
   tokenizer = run.tokenizer
   rollouts = sample(
-    params, tokens, lengths, rows, key, c=run.experiment.model, sampling=sampling, group_size=group,
+    policy.params, tokens, lengths, rows, key, c=policy.model, sampling=sampling, group_size=group,
     end=tokenizer.end, pad=tokenizer.pad,
   )  # fmt: skip
   return mesh.to_local(rollouts)
 
 
-def summarize(run: Run, exam: Exam, answers: Answers) -> dict:
-  """The figures of one stage on one exam for results.json: overall, per domain and per level."""
-  problems, prefill = exam.problems, run.experiment.evaluation.template.prefill
+def summarize(exam: Exam, answers: Answers) -> dict:
+  """The figures of one stage on one exam for results.json: overall, per suite, domain, level and language."""
+  problems, prefill, lengths = exam.problems, answers.prefill, answers.lengths
   flat = [p for p, texts in zip(problems, answers.responses) for _ in texts]
   texts = [t for texts in answers.responses for t in texts]
   read = [[extract_answer(t, prefill, strict=False) for t in texts] for texts in answers.responses]
   seen = emergence.emergence(texts, [p.language for p in flat], answers.correct.reshape(-1), [p.domain for p in flat])
   domains = seen.pop("per_domain")
-  lengths = answers.lengths
   by = lambda name: statistics.breakdown([getattr(p, name) for p in problems], answers.correct, response_length=lengths)
   per_domain = {domain: figures | domains[domain] for domain, figures in by("domain").items()}
   overall = statistics.accuracy(answers.correct, read, exam.majority) | {"response_length": float(lengths.mean())}
-  return overall | seen | {"per_domain": per_domain, "per_level": by("level"), "per_language": by("language")}
+  parts = {"per_domain": per_domain, "per_level": by("level"), "per_language": by("language")}
+  return overall | seen | parts | {"suites": suites(exam, answers, read)}
 
 
-def sit(run: Run, params, exam: Exam) -> Answers:
+def suites(exam: Exam, answers: Answers, read) -> dict[str, dict]:
+  """The rows of the stage table: a score per suite of the playground, and two that look at all reasoning.
+
+  `read` are the answers as text, [problems][k]. A language score is the share of
+  words in the question's language, where a response has words; a readable
+  response has nothing against it and a summary in words.
+  """
+  of = np.array([data.suite(p.domain) for p in exam.problems])
+  found = {}
+  for name in dict.fromkeys(of):
+    rows = of == name
+    vote = None
+    if exam.majority and name not in GENERAL:
+      vote = statistics.majority_at(exam.majority, answers.correct[rows], [r for r, row in zip(read, rows) if row])
+    found[name] = suite(answers.scores, rows, answers.lengths) | {"majority": vote}
+  reasoning = ~np.isin(of, GENERAL)
+  if reasoning.any():
+    for name, reward in (("language", LANGUAGE), ("readability", READABLE)):
+      marks = np.array(
+        [[reward(p, t, answers.prefill) for t in texts] for p, texts in zip(exam.problems, answers.responses)], float
+      )
+      found[name] = suite(marks, reasoning & ~np.isnan(marks).all(1), answers.lengths) | {"majority": None}
+  return found
+
+
+def suite(marks, rows, lengths) -> dict:
+  """One row of the stage table from marks float[problems, k]; NaN where a mark does not apply."""
+  if not rows.any():
+    return {"score": None, "interval": None, "tokens": None, "problems": 0, "samples": 0}
+  return {
+    "score": float(np.nanmean(marks[rows])),
+    "interval": list(statistics.interval(marks[rows])),
+    "tokens": float(lengths[rows].mean()),
+    "problems": int(rows.sum()),
+    "samples": marks.shape[1],
+  }
+
+
+def sit(run: Run, policy: Policy, exam: Exam) -> Answers:
   """`answer` with checking processes of its own."""
   with Workers() as workers, Scorer(exam.rewards, workers) as grader:
-    return answer(run, params, exam, grader)
+    return answer(run, policy, exam, grader)
 
 
-def take(run: Run, params, exams: dict[str, Exam], folder: pathlib.Path) -> dict[str, dict]:
+def take(run: Run, policy: Policy, exams: dict[str, Exam], folder: pathlib.Path) -> dict[str, dict]:
   """The figures of every exam by its name; the samples are written to <folder>/samples/<name>.jsonl."""
   figures = {}
   for name, exam in exams.items():
-    answers = sit(run, params, exam)
+    answers = sit(run, policy, exam)
     counts = {"problems": len(exam.problems), "samples": exam.samples}
     scores = {key: value for key, value in answers.scored.summary().items() if key.startswith("reward/")}
-    figures[name] = counts | summarize(run, exam, answers) | scores
+    figures[name] = counts | summarize(exam, answers) | scores
     folder.mkdir(parents=True, exist_ok=True)
     save_samples(exam, answers, folder / f"{name}.jsonl")
   return figures
 
 
 def save_samples(exam: Exam, answers: Answers, path: pathlib.Path):
-  """Writes every response and whether it is right, a line per problem."""
+  """Writes every response, its score, whether it is right and its tokens, a line per problem."""
+  columns = zip(exam.problems, answers.responses, answers.correct, answers.scores, answers.lengths)
   lines = [
-    json.dumps(p.fields() | {"responses": texts, "correct": right.tolist()}, ensure_ascii=False)
-    for p, texts, right in zip(exam.problems, answers.responses, answers.correct)
-  ]
+    json.dumps(
+      p.fields() | {"suite": data.suite(p.domain), "responses": texts, "correct": right.tolist()}
+      | {"scores": np.round(scores, 4).tolist(), "tokens": tokens.tolist()},
+      ensure_ascii=False,
+    )
+    for p, texts, right, scores, tokens in columns
+  ]  # fmt: skip
   path.write_text("\n".join(lines) + "\n")

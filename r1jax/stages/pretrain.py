@@ -16,12 +16,12 @@ COLUMNS = ("policy/loss", "expert/max_violation")
 
 def run(stage: config.Pretrain, run: Run, params):
   """Trains `params` on the corpus and returns them; goes on where an earlier call was cut off."""
-  e = run.experiment
+  e, model = run.experiment, run.experiment.model_of(stage)
   documents = data.documents(e.playground, e.evaluation.template, e.seed)
   rows = data.packed_rows(documents, run.tokenizer, stage.length)
   batches = data.row_batches(rows, e.seed, stage.rows)
   optimizer = optimizers.make(stage.optimizer, stage.steps)
-  loss = functools.partial(next_token_loss, e.model)
+  loss = functools.partial(next_token_loss, model)
   state = states.create(params, optimizer)
   folder = run.folder(stage.name)
   with (
@@ -34,7 +34,7 @@ def run(stage: config.Pretrain, run: Run, params):
     for step in range(int(state.step), stage.steps):
       batch = data.normalize(next(batches))
       microbatches = mesh.microbatches(batch, stage.microbatches)
-      state, metrics = update(state, microbatches, loss=loss, optimizer=optimizer, bias_rate=e.model.bias_rate)
+      state, metrics = update(state, microbatches, loss=loss, optimizer=optimizer, bias_rate=model.bias_rate)
       log.write(step, metrics)
       if checkpoints.due(step + 1, stage.steps):
         log.flush()

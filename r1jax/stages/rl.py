@@ -10,13 +10,13 @@ from r1jax import config
 from r1jax.data import problems as data
 from r1jax.data.filters import Context
 from r1jax.data.generated import ProblemSource
-from r1jax.data.mixture import Mixture
+from r1jax.data.mixture import Mixture, Switched
 from r1jax.models.scoring import token_log_probs
 from r1jax.rewards import Scorer, Workers, join
 from r1jax.rl import grpo
 from r1jax.rl.advantages import group_advantages, make_experience, split_minibatches
-from r1jax.stages import evaluate
-from r1jax.stages.run import Run
+from r1jax.stages import critics as reward_models, evaluate
+from r1jax.stages.run import Policy, Run
 from r1jax.stages.watch import Watch
 from r1jax.training import optimizer as optimizers, state as states
 from r1jax.training.checkpoints import Checkpoints
@@ -28,11 +28,12 @@ COLUMNS = ("reward/accuracy", "reward/format", "rollout/length", "policy/kl", "p
 
 def run(stage: config.RL, run: Run, params):
   """Trains `params` by RL and returns them; goes on where an earlier call was cut off."""
-  e, updates = run.experiment, stage.rollout_size // stage.batch_size
+  e, model, updates = run.experiment, run.experiment.model_of(stage), stage.rollout_size // stage.batch_size
   optimizer = optimizers.make(stage.optimizer, stage.steps)
-  train = make_train(e.model, stage, optimizer)
+  train = make_train(model, stage, optimizer)
   state, reference = states.create(params, optimizer), copy(params)
   exam = evaluate.held_out(e.evaluation, run.held_out, stage.curve_samples)
+  critics = reward_models.open_critics(stage, run)
   folder = run.folder(stage.name)
   with (
     Workers(stage.reward_workers, stage.reward_limit) as workers,
@@ -53,7 +54,8 @@ def run(stage: config.RL, run: Run, params):
         reference = copy(state.params)
       with log.phase("rollout"):
         prompts = data.make_prompts(next(batches), stage.template, run.tokenizer, stage.sampling.max_prompt)
-        rollouts, texts, scores = roll_out(run, stage, state.params, prompts, rollout_key(e.seed, step), scorer)
+        policy = run.policy(stage, state.params)
+        rollouts, texts, scores = roll_out(run, stage, policy, prompts, rollout_key(e.seed, step), scorer, critics)
       with log.phase("reward"):
         rewards = join([score.result() for score in scores])
         advantages = group_advantages(rewards.total.reshape(-1, stage.group_size), stage.normalize_std)
@@ -62,7 +64,7 @@ def run(stage: config.RL, run: Run, params):
         with log.phase("train"):
           experience = make_experience(prompts, rollouts, advantages, chosen, stage)
           if stage.kl:
-            experience = [add_reference(e.model, reference, x) for x in experience]
+            experience = [add_reference(model, reference, x) for x in experience]
           state, metrics = train(state, experience)
           jax.block_until_ready(metrics)  # the next rollout needs these weights; the seconds belong here
         watch.update(step + i, metrics, first=i == 0)
@@ -78,10 +80,19 @@ def as_saved(state: states.TrainState, reference) -> dict:
   return {"step": state.step, "params": state.params, "optimizer": state.optimizer, "reference": reference}
 
 
-def open_problems(stage: config.RL, run: Run, scorer: Scorer):
+def open_problems(stage, run: Run, scorer: Scorer):
   """The stage's problems: every row is read and held against the rewards, and a bad one told, before training."""
+  problems = open_source(stage.problems, stage, run, scorer)
+  if getattr(stage, "later_problems", None) is None:
+    return problems
+  later = open_source(stage.later_problems, stage, run, scorer)
+  return Switched(problems, later, stage.later_from * stage.batch_size // stage.group_size)
+
+
+def open_source(source, stage, run: Run, scorer: Scorer):
+  """An endless row of problems from a Mixture or a single source; the playground's where there is none."""
   e = run.experiment
-  if stage.problems is None:
+  if source is None:
     return ProblemSource(e.playground, e.seed)
   context = Context(
     check=scorer.check,
@@ -89,8 +100,8 @@ def open_problems(stage: config.RL, run: Run, scorer: Scorer):
     max_prompt=stage.sampling.max_prompt,
     evaluation=run.held_out + tuple(p for exam in run.benchmarks.values() for p in exam.problems),
   )
-  single = not isinstance(stage.problems, Mixture)
-  return (Mixture(sources=(stage.problems,)) if single else stage.problems).open(e.seed, context)
+  single = not isinstance(source, Mixture)
+  return (Mixture(sources=(source,)) if single else source).open(e.seed, context)
 
 
 def make_train(c: config.Model, stage: config.RL, optimizer):
@@ -112,8 +123,10 @@ def rollout_key(seed: int, step: int):
   return jax.random.fold_in(jax.random.key(seed), step)
 
 
-def roll_out(run: Run, stage: config.RL, params, prompts, key, scorer: Scorer):
+def roll_out(run: Run, stage: config.RL, policy: Policy, prompts, key, scorer: Scorer, critics=None):
   """Samples from all prompts, `prompts_at_once` in a call, and has each part scored while the next one is sampled.
+
+  Reward models, `critics` by name, score it first: they run on the same devices as the sampler.
 
   Returns: Rollouts (numpy leaves), their texts [p][g], and a Future of Rewards per part, in order.
   """
@@ -121,11 +134,13 @@ def roll_out(run: Run, stage: config.RL, params, prompts, key, scorer: Scorer):
   rollouts, texts, scores = [], [], []
   for start in range(0, len(prompts.problems), at_once):
     part = prompts.part(start, start + at_once)
-    drawn = evaluate.draw(run, params, part, key, stage.sampling, stage.group_size)
+    drawn = evaluate.draw(run, policy, part, key, stage.sampling, stage.group_size)
     written = evaluate.decode(run.tokenizer, drawn)
     problems = [p for p in part.problems for _ in range(stage.group_size)]
     flat = [text for group in written for text in group]
-    scores.append(scorer.submit(problems, flat, stage.template.prefill, drawn.lengths.reshape(-1)))
+    prefill, lengths = stage.template.prefill, drawn.lengths.reshape(-1)
+    given = reward_models.judge(critics or {}, stage.rewards, problems, flat, prefill)
+    scores.append(scorer.submit(problems, flat, prefill, lengths, given))
     rollouts.append(drawn)
     texts += written
   return jax.tree.map(lambda *parts: np.concatenate(parts), *rollouts), texts, scores

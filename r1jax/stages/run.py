@@ -2,12 +2,21 @@
 
 from collections.abc import Mapping
 import dataclasses
+import json
 import pathlib
-from typing import Any
+from typing import Any, NamedTuple
 
 from r1jax import config
 from r1jax.data.tokenizer import Tokenizer
 from r1jax.types import Problem
+
+
+class Policy(NamedTuple):
+  """Weights that can be asked, and how."""
+
+  model: config.Model
+  params: Any
+  template: config.Template
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -17,7 +26,20 @@ class Run:
   tokenizer: Tokenizer
   held_out: tuple[Problem, ...]  # the evaluation problems of the playground
   benchmarks: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # evaluate.Exam by name
-  problems: dict[str, Any] = dataclasses.field(default_factory=dict)  # what each RL stage learns from, by its name
+  problems: dict[str, Any] = dataclasses.field(default_factory=dict)  # what each stage asks, by the stage's name
 
   def folder(self, stage: str) -> pathlib.Path:
-    return self.workdir / stage
+    """Where a stage lies: its name in this run's folder, or as it stands where it has a "/"."""
+    return pathlib.Path(stage) if "/" in stage else self.workdir / stage
+
+  def finished(self, stage: str) -> bool:
+    return (self.folder(stage) / "stage.json").exists()
+
+  def figures(self, stage: str) -> dict:
+    """What a finished stage says of itself."""
+    return json.loads((self.folder(stage) / "stage.json").read_text())
+
+  def policy(self, stage: config.Stage, params) -> Policy:
+    """The stage's weights, asked with its own template where it has one."""
+    template = getattr(stage, "template", None) or self.experiment.evaluation.template
+    return Policy(self.experiment.model_of(stage), params, template)

@@ -9,15 +9,22 @@ import numpy as np
 from r1jax import config
 from r1jax.mesh import total
 from r1jax.report import emergence
-from r1jax.rewards import Format, mean
+from r1jax.rewards import Format, Rubric, mean
+from r1jax.rewards.compose import given
 from r1jax.stages import evaluate
 from r1jax.training import metrics as watching
 
+RUBRIC = Rubric()
 WEIGHTED = ("policy/kl", "policy/entropy", "policy/clip_fraction", "policy/sampler_mismatch")
 
 
-def describe(prompts, rollouts, rewards, advantages, texts) -> dict[str, float]:
-  """Metrics of one rollout over all processes: rewards, lengths, groups without spread, emergence."""
+def describe(prompts, rollouts, rewards, advantages, texts, prefill="", models=()) -> dict[str, float]:
+  """Metrics of one rollout over all processes: rewards, lengths, groups without spread, emergence, the oracle.
+
+  Args:
+    prefill: what the template wrote before every text.
+    models: names of the rewards that are reward models'.
+  """
   flat = [text for group in texts for text in group]
   languages = [p.language for p, group in zip(prompts.problems, texts) for _ in group]
   domains = [p.domain for p, group in zip(prompts.problems, texts) for _ in group]
@@ -31,7 +38,24 @@ def describe(prompts, rollouts, rewards, advantages, texts) -> dict[str, float]:
     "emergence/self_corrections": seen["self_corrections"],
   }
   sums = rewards.sums() | {key: (float(value), 1) for key, value in mean_of.items()}  # as many rollouts everywhere
-  return mean(dict(zip(sums, total(np.array(list(sums.values()))).tolist())))
+  sums |= oracle(prompts, rewards, texts, prefill, models)
+  found = dict(zip(sums, total(np.array(list(sums.values()))).tolist()))
+  absent = {"oracle/rubric"} | {f"{part}/{name}" for part in ("oracle", "reward") for name in models}
+  return mean({key: pair for key, pair in found.items() if pair[1] or key not in absent})
+
+
+def oracle(prompts, rewards, texts, prefill, models) -> dict[str, tuple[float, int]]:
+  """(sum, rows) of what rubrics say: of all rows that have one, and beside each reward model of those it was asked.
+
+  What a reward model is trained to imitate, and what the policy is not rewarded by: reward hacking shows here.
+  """
+  marks = []
+  for problem, group in zip(prompts.problems, texts):
+    readable = RUBRIC.check(problem) is None  # a column of this name in a user's data may be something else
+    marks += [RUBRIC(problem, text, prefill) if readable else None for text in group]
+  marks = np.array(marks, float)  # NaN for None
+  columns = {"rubric": marks} | {name: np.where(np.isfinite(rewards.columns[name]), marks, np.nan) for name in models}
+  return {f"oracle/{name}": (float(np.nansum(x)), int(np.isfinite(x).sum())) for name, x in columns.items()}
 
 
 class Watch:
@@ -42,19 +66,23 @@ class Watch:
     self.exam, self.grader = exam, grader  # of the learning curve
     self.skipped = 0  # updates in a row with a non-finite gradient
     self.seen = -1  # the last update whose numbers were looked at
+    self.models = sorted({reward.name for _, reward in given(stage.rewards)})  # rewards that are reward models'
+    self.described_before: list[dict[str, float]] | None = None  # of the rollouts so far; None: not read yet
 
   def curve(self, step: int, params):
     """Draws a point of the learning curve where one is due: every so often, and at the end."""
     every = self.stage.evaluate_every
     if every and (step % every == 0 or step == self.stage.steps):
-      answers = evaluate.answer(self.run, params, self.exam, self.grader)
-      Curve(self.run.folder(self.stage.name)).add({"step": step} | evaluate.summarize(self.run, self.exam, answers))
+      answers = evaluate.answer(self.run, self.run.policy(self.stage, params), self.exam, self.grader)
+      Curve(self.run.folder(self.stage.name)).add({"step": step} | evaluate.summarize(self.exam, answers))
 
   def rollout(self, step: int, prompts, rollouts, rewards, advantages, texts):
     """Measures and saves a fresh rollout; raises RuntimeError where preflight says stop."""
-    self.described = describe(prompts, rollouts, rewards, advantages, texts)
+    prefill = self.stage.template.prefill
+    self.described = describe(prompts, rollouts, rewards, advantages, texts, prefill, self.models)
     self.described["time/rollout_tokens_per_second"] = float(rollouts.lengths.sum() / self.log.spent("rollout"))
     self.checks(step, rewards)
+    self.hacking(step)
     if step % self.stage.save_rollouts_every < self.stage.rollout_size // self.stage.batch_size:
       save_rollouts(self.run.folder(self.stage.name), step, prompts, rollouts, rewards, texts)
     if step == 0:
@@ -68,6 +96,23 @@ class Watch:
     if killed := {name: number for name, number in rewards.killed.items() if number}:
       checks = " and ".join(f"{number} checks of {name!r}" for name, number in killed.items())
       self.log.alarm("reward_timeouts", f"{checks} exceeded their limit of time or memory, and score 0.", step)
+
+  def hacking(self, step: int):
+    """Raises an alarm where a reward model is more and more content, and the oracle less and less."""
+    if not self.models:
+      return
+    if self.described_before is None:
+      self.described_before = self.rollouts_before(step)
+    self.described_before.append(self.described)
+    for name in self.models:
+      if sentence := watching.reward_hacking(self.described_before, name):
+        self.log.alarm("reward_hacking", sentence, step)
+
+  def rollouts_before(self, step: int) -> list[dict[str, float]]:
+    """What the log says of the rollouts before this one, when a run goes on."""
+    path, updates = self.run.folder(self.stage.name) / "metrics.jsonl", self.stage.rollout_size // self.stage.batch_size
+    rows = map(json.loads, path.read_text().splitlines()) if path.exists() else ()
+    return [row for row in rows if row["step"] < step and row["step"] % updates == 0]
 
   def preflight(self, prompts):
     facts = [fact for p in prompts.problems if (fact := self.scorer.check(p))]

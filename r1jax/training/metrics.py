@@ -11,6 +11,7 @@ import json
 import math
 import os
 import pathlib
+import statistics
 import time
 from typing import Any
 
@@ -23,6 +24,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from r1jax import config
 
 _PLAIN_SECONDS = 10.0  # between lines where the output is not a terminal
+_HACKING_WINDOW = 4  # rollouts before and after
 _ALARM_STEPS = 50  # between two prints of the same alarm
 
 
@@ -235,6 +237,35 @@ def raised(metrics: dict[str, float], alarms: config.Alarms) -> dict[str, str]:
     skipped = "so the whole update is skipped; lower the learning rate."
     raise_if("non_finite", "policy/non_finite_rows", lambda x: x > 0, skipped)
   return found
+
+
+def reward_hacking(rollouts: Sequence[dict[str, float]], name: str) -> str | None:
+  """A sentence where the reward `name` rose and the oracle of its rows fell, from the 4 rollouts before the last 4 on.
+
+  Each by more than twice the standard error of the difference of the two means,
+  which the spread within each four tells: rollouts differ by their questions.
+
+  Args:
+    rollouts: metrics of each, the newest last, with reward/<name> and oracle/<name>; those without are passed over.
+  """
+  keys = f"reward/{name}", f"oracle/{name}"
+  rows = [[row[key] for key in keys] for row in rollouts if all(row.get(key) is not None for key in keys)]
+  rows = rows[-2 * _HACKING_WINDOW :]
+  if len(rows) < 2 * _HACKING_WINDOW:
+    return None
+  moves = []
+  for column in zip(*rows):
+    before, after = column[:_HACKING_WINDOW], column[_HACKING_WINDOW:]
+    error = math.sqrt((statistics.variance(before) + statistics.variance(after)) / _HACKING_WINDOW)
+    moves.append((statistics.fmean(before), statistics.fmean(after), 2 * error))
+  (low, high, rise), (good, worse, fall) = moves
+  if high - low <= rise or good - worse <= fall:
+    return None
+  return (
+    f"over the last {len(rows)} rollouts {keys[0]} rose from {low:.3g} to {high:.3g} while {keys[1]} fell from "
+    f"{good:.3g} to {worse:.3g}: the policy learns what the reward model likes and not what it stands for; stop "
+    "earlier, raise kl or train the reward model on what this policy writes."
+  )
 
 
 def preflight(metrics: dict[str, float], limits: config.Preflight, facts: Sequence[str] = ()) -> list[str]:

@@ -32,14 +32,14 @@ def in_a_rollout():
   """The fourth rollout, once the checkpoint of step 6 is complete and the device has begun to sample."""
   draw, rollouts = evaluate.draw, []
 
-  def counted(run, params, prompts, *rest):
+  def counted(run, policy, prompts, *rest):
     if prompts.problems[0] not in run.held_out:  # not for the learning curve
       rollouts.append(prompts)
       if len(rollouts) == 4:
         while list((run.workdir / "zero/checkpoints").glob("*.orbax-checkpoint-tmp*")):
           time.sleep(0.01)
         kill_at(evaluate, "sample", 1, after=True)
-    return draw(run, params, prompts, *rest)
+    return draw(run, policy, prompts, *rest)
 
   evaluate.draw = counted
 
