@@ -6,9 +6,10 @@
                                                                \\ distillation, beside RL alone
 
 The world has five families of reasoning problems and eight general tasks, in
-English and Chinese. In its corpus the careful writers think in English even
+English and Chinese. In its corpus half of the careful writers think in English
 when asked in Chinese: so R1-Zero drifts into English thinking, and the cold
-start and the language reward have something to cure.
+start and the language reward have something to cure. The general data that SFT
+learns from is of mixed quality, and the last stage has to make it better.
 """
 
 import dataclasses
@@ -42,7 +43,7 @@ PLAIN = config.Template(text="Think in <think></think>, answer in <answer></answ
 CHAT = config.Template(text="<|user|>{question}<|assistant|>")
 WORLD = config.Playground(
   domains=REASONING + GENERAL,
-  weights=(4, 6, 3, 5, 5) + (2, 1, 1, 1, 1, 1, 1, 1),
+  weights=(4, 6, 3, 6, 6) + (3, 2, 2, 2, 1, 1, 1, 1),
   levels=(1,),
   languages=("en", "zh"),
   mix=config.Mix(
@@ -93,7 +94,7 @@ def sampling(temperature: float = 1.0) -> config.Sampling:
   return config.Sampling(temperature=temperature, max_prompt=MAX_PROMPT, max_response=MAX_RESPONSE)
 
 
-def base(name: str = "base", model: config.Model | None = None, steps: int = 2400) -> config.Pretrain:
+def base(name: str = "base", model: config.Model | None = None, steps: int = 2800) -> config.Pretrain:
   return config.Pretrain(
     name=name,
     model=model,
@@ -127,7 +128,7 @@ def zero(name: str = "zero", start_from: str = "base") -> config.RL:
     sampling=sampling(),
     template=PLAIN,
     rewards=rule_rewards("answer"),
-    reference_every=40,
+    reference_every=20,
     row_length=ROW,
     microbatch_rows=16,
     optimizer=config.Optimizer(learning_rate=4e-4, warmup=5, final_rate=0.1, weight_decay=0.0),
@@ -175,7 +176,7 @@ def fine_tuning(name: str, start_from: str, data: tuple) -> config.SFT:
     start_from=start_from,
     data=data,
     template=CHAT,
-    epochs=2,
+    epochs=3,
     rows=8,
     length=ROW,
     optimizer=config.Optimizer(learning_rate=1e-3, warmup=5, final_rate=0.1),
@@ -187,7 +188,7 @@ def reasoning_rl() -> config.RL:
   """RL with the language reward; the clip ratio is the paper's (Nature, Methods)."""
   return dataclasses.replace(
     zero("reasoning_rl", "cold_start"),
-    steps=40,
+    steps=60,
     template=CHAT,
     rewards=(*rule_rewards("summary"), LanguageConsistency()),
     clip_low=10.0,
@@ -201,14 +202,18 @@ def rejection() -> config.Rejection:
     name="rejection",
     start_from="reasoning_rl",
     problems=only(*REASONING),
-    prompts=1536,
+    prompts=3072,
     prompts_at_once=64,
     samples=4,
     template=CHAT,
     sampling=sampling(),
     rewards=rule_rewards("summary"),
     filters=(Readable(),),
-    beside=(PlaygroundCompletions(playground=WORLD, domains=GENERAL, count=512),),
+    beside=(
+      PlaygroundCompletions(playground=WORLD, domains=GENERAL, count=600),
+      PlaygroundCompletions(playground=WORLD, domains=(*OPEN, "harm"), count=400, style="slip"),  # a curt colleague
+      PlaygroundCompletions(playground=WORLD, domains=("harm",), count=100, style="bare"),  # and a careless one
+    ),
     ratio=3.0,
   )
 
@@ -259,9 +264,10 @@ def all_scenarios() -> config.RL:
   both = Mixture(sources=(only(*REASONING), only(*OPEN, "harm", "instructions")))
   return dataclasses.replace(
     zero("all_scenarios", "sft"),
-    steps=40,
+    steps=80,
     later_problems=both,
-    later_from=30,
+    later_from=60,
+    optimizer=config.Optimizer(learning_rate=3e-4, warmup=5, weight_decay=0.0),
     sampling=sampling(temperature=0.7),
     template=CHAT,
     rewards=(ByDomain(general, other=(accuracy, tags)), LanguageConsistency()),

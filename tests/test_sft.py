@@ -210,6 +210,7 @@ def test_examples_that_are_too_long_are_told_once(new_run, model, random_params)
   run = new_run(short)
   first = sft.run(short, run, random_params(model))
   assert_equal(sft.run(short, run, random_params(model)), first)  # nothing is left to do
+  assert lines(run.workdir / "sft/metrics.jsonl")  # which an alarm without a step would have begun anew
   (row,) = lines(run.workdir / "sft/alarms.jsonl")
   assert row["step"] == 0 and row["alarm"] == "left_out"
   assert "of 24 examples are longer than length=25 tokens and left out; length=31 would hold them" in row["message"]

@@ -14,8 +14,14 @@ def main(arguments: list[str] | None = None):
   try:
     print(page.write(given.workdir, given.megabytes))
   except ValueError as error:
-    print(f"r1jax: {error}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(told(str(error)))
+  except OSError as error:
+    sys.exit(told(f"{error.strerror} ({error.filename}); the page is written into the folder of the run."))
+
+
+def told(sentence: str) -> int:
+  print(f"r1jax: {sentence}", file=sys.stderr)
+  return 2
 
 
 if __name__ == "__main__":

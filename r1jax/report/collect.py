@@ -146,13 +146,21 @@ def settings(config: dict) -> list[list]:
 
 
 def _short(item) -> str:
-  """A config object in a few characters: its class, what it names, its weight where that is not 1."""
+  """A config object in a few characters: its class, what it names or holds, its weight where that is not 1."""
   if not isinstance(item, dict):
     return str(item)
-  named = item.get("stage") or item.get("path") or ""
+  named = item.get("stage") or item.get("path") or ", ".join(dict.fromkeys(map(_short, _held(item))))
   weight = item.get("weight", 1)
   times = "" if weight == 1 else f"{weight:g} x " if number(weight) is not None else f"{weight} x "
   return times + str(item.get("class", "?")) + (f"({named})" if named else "")
+
+
+def _held(item) -> list[dict]:
+  """The config objects within one, the outermost of each."""
+  values = item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
+  return [
+    each for value in values for each in ([value] if isinstance(value, dict) and "class" in value else _held(value))
+  ]
 
 
 def limits(config: dict) -> dict[str, float]:

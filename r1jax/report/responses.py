@@ -134,7 +134,7 @@ class Shelf:
       chosen = set(spread(asked, problems))
       exams = [exam for exam in self.exams if exam["problem"] in chosen]
       exams = [{k: v for k, v in e.items() if k != "drawn"} | {"responses": grouped(e, per_problem)} for e in exams]
-      if _bytes([exams, best, rollouts]) <= size or (per_problem == problems == 1 and not rollouts and not best):
+      if _bytes([exams, best, rollouts]) <= size or (max(per_problem, problems) <= 1 and not rollouts and not best):
         break
       if per_problem > 4:
         per_problem //= 2

@@ -33,13 +33,16 @@ def finished(stages: Sequence[dict]) -> dict:
   done = [stage for stage in stages if stage["state"] == "finished"]
   if len(done) == len(stages):
     return _line(GOOD, "Stages", f"all {len(stages)} are finished.")
-  open_ones = [f"{stage['name']} ({_progress(stage)})" for stage in stages if stage["state"] != "finished"]
-  return _line(WARNING, "Stages", f"{len(done)} of {len(stages)} are finished; open: {', '.join(open_ones)}.")
+  begun = [f"{stage['name']} {_progress(stage)}" for stage in stages if stage["state"] == "unfinished"]
+  later = [stage["name"] for stage in stages if stage["state"] == "not begun"]
+  parts = [f"{len(done)} of {len(stages)} are finished", *begun]
+  parts += [f"not begun: {', '.join(later)}"] if later else []
+  return _line(WARNING, "Stages", f"{'; '.join(parts)}.")
 
 
 def _progress(stage: dict) -> str:
-  if stage["state"] == "not begun" or not stage["updates"]:
-    return stage["state"]
+  if not stage["updates"]:
+    return "is unfinished"
   of = f" of {stage['steps']:,}" if stage["steps"] else ""
   return f"at update {stage['updates']:,}{of}"
 
@@ -167,12 +170,18 @@ def reward_models(stages: Sequence[dict]) -> list[dict]:
   """A reward model whose held-out accuracy may be chance steers at random."""
   found = []
   for stage in stages:
-    accuracy, interval = number(stage["figures"].get("accuracy")), stage["figures"].get("accuracy_interval")
-    if stage["makes"] == "reward model" and accuracy is not None:
-      low = interval[0] if isinstance(interval, list) and interval else None
-      state = UNKNOWN if number(low) is None else GOOD if low > 0.5 else BAD
-      text = f"held-out accuracy {accuracy:.1%}" + (f", at least {low:.1%} (95%)." if state != UNKNOWN else ".")
-      found.append(_line(state, f"Reward model {stage['name']}", text))
+    figures, title = stage["figures"], f"Reward model {stage['name']}"
+    accuracy, share = number(figures.get("accuracy")), number(figures.get("share_safe"))
+    if stage["makes"] != "reward model" or accuracy is None:
+      continue
+    chance = 0.5 if share is None else max(share, 1 - share)  # of always giving the same answer
+    match figures.get("accuracy_interval"):
+      case [low, high] if number(low) is not None and number(high) is not None:
+        state = GOOD if low > chance else WARNING if high >= chance else BAD
+        text = f"held-out accuracy {accuracy:.1%} [{low:.1%}, {high:.1%}], where chance gives {chance:.1%}."
+        found.append(_line(state, title, text))
+      case _:
+        found.append(_line(UNKNOWN, title, f"held-out accuracy {accuracy:.1%}, without an interval."))
   return found
 
 

@@ -11,8 +11,12 @@ import rich.panel
 import rich.table
 import rich.text
 
-_LABEL, _COLUMN = 18, 12  # characters of a row's name and of "71.2 ±3.1", with padding and border
+_COLUMN = 12  # characters of "71.2 ±3.1" with padding and border
 _REASONS = 3  # why rows were left out: the commonest
+_TOLD = (  # of the numbers of a statistics.json
+  "tokens", "mean_tokens", "mean_tokens_chosen", "mean_tokens_rejected", "mean_delta", "order_agreement", "ties",
+  "safe", "unsafe", "responses", "right", "kept",
+)  # fmt: skip
 
 
 def show(results: dict[str, Any], samples: list[dict[str, Any]], console: rich.console.Console | None = None):
@@ -45,7 +49,8 @@ def show(results: dict[str, Any], samples: list[dict[str, Any]], console: rich.c
 def _stage_tables(policies, width):
   """The table, cut into as many as the terminal's width asks for, with the same rows."""
   names, rows = list(policies), _rows(policies)
-  at_once = max(1, (width - _LABEL) // _COLUMN)
+  label = max((len(label) for section in rows for label, *_ in section), default=0) + len("│  │")
+  at_once = max(1, (width - label) // _COLUMN)
   for start in range(0, len(names), at_once):
     part = names[start : start + at_once]
     table = rich.table.Table(title="" if start else "held-out problems: score in % ± half its 95 % interval")
@@ -99,11 +104,18 @@ def _counted(stage) -> list[str]:
 
 
 def _score(entry, key) -> str:
-  """0.712 and its interval as "71.2 ±3.1"."""
+  """0.712 and its interval as "71.2 ±3.1": three digits at most, and two."""
   if entry.get(key) is None:
     return "-"
-  interval = entry.get("interval" if key == "score" else f"{key}_interval")
-  return f"{100 * entry[key]:.1f}" + (f" ±{50 * (interval[1] - interval[0]):.1f}" if interval else "")
+  score, interval = f"{100 * entry[key]:.1f}", entry.get("interval" if key == "score" else f"{key}_interval")
+  if not interval:
+    return _short(score, 4)
+  return f"{_short(score, 4)} ±{_short(f'{50 * (interval[1] - interval[0]):.1f}', 3)}"
+
+
+def _short(number, characters):
+  """A number with one decimal, rounded to none where it is longer."""
+  return number if len(number) <= characters else f"{float(number):.0f}"
 
 
 # ---- what the data stages made
@@ -123,7 +135,7 @@ def _tally(statistics) -> rich.text.Text:
   """The numbers of a statistics.json, and why most of the rest was left out."""
   total = statistics.get("groups", {}).get("total", {})
   numbers = {"tokens": total["tokens"]} if "tokens" in total else {}
-  numbers |= {name: value for name, value in statistics.items() if isinstance(value, (int, float)) and value}
+  numbers |= {name: statistics[name] for name in _TOLD if name in statistics}
   parts = [f"{name.replace('_', ' ')} {_number(value)}" for name, value in numbers.items()]
   reasons = sorted(statistics.get("left_out", {}).items(), key=lambda item: -item[1])[:_REASONS]
   left_out = [f"left out: {', '.join(f'{name} {count:,}' for name, count in reasons)}"] if reasons else []

@@ -1,12 +1,15 @@
-"""r1jax.main, killed with SIGKILL at a chosen moment: python killed.py <moment> --config=... [flags]."""
+"""r1jax.main, killed with SIGKILL at a chosen moment: python killed.py <moment> --config=... [flags].
+
+A moment is one of those below, or stage:<name>: in the middle of that stage.
+"""
 
 import os
 import signal
 import sys
 import time
 
-from r1jax import main
-from r1jax.stages import evaluate, pretrain
+from r1jax import main, pipeline
+from r1jax.stages import evaluate, pretrain, reward_model, rl, sft
 
 
 def kill_at(owner, name: str, call: int, after: bool = False):
@@ -56,7 +59,24 @@ def in_a_checkpoint():
   os.rename = cut
 
 
+def in_stage(name: str):
+  """After the second update of a stage, or the second call of the sampler in one that makes data."""
+  run_stage = pipeline.run_stage
+
+  def armed(stage, run):
+    if stage.name == name:
+      sampled = stage.makes in ("completions", "pairs", "labels")
+      for owner in (evaluate,) if sampled else (pretrain, sft, rl, reward_model):
+        kill_at(owner, "draw" if sampled else "update", 2, after=True)
+    return run_stage(stage, run)
+
+  pipeline.run_stage = armed
+
+
 if __name__ == "__main__":
   moment = sys.argv.pop(1)
+  if moment.startswith("stage:"):
+    in_stage(moment.removeprefix("stage:"))
+    sys.exit(main.main())
   {"update": in_an_update, "rollout": in_a_rollout, "checkpoint": in_a_checkpoint}[moment]()
   main.main()

@@ -1,4 +1,7 @@
-"""The schedule of experiments/r1_tiny.py with every stage cut to seconds: models that learn to stop, if anything."""
+"""The chain of experiments/r1_tiny.py with every stage cut to seconds: models that learn to stop, if anything.
+
+Without its ablation, the prompted data and all but one student.
+"""
 
 import dataclasses
 from typing import ClassVar
@@ -25,6 +28,9 @@ class Odd:
     return Verdict(float(odd), "right" if odd else "wrong")
 
 
+LEFT_OUT = ("cold_few_shot", "cold_zero_shot", "reasoning_rl_plain", "student_small_rl", "student_large")
+
+
 def quick(stage: config.Stage) -> config.Stage:
   """The stage in a few steps."""
   change = {"model": stage.model and dataclasses.replace(small.model(), vocab=r1_tiny.VOCAB, experts=None)}
@@ -38,7 +44,8 @@ def quick(stage: config.Stage) -> config.Stage:
       "preflight": config.Preflight(action="warn"), "later_from": 2 if stage.later_problems else 0,
     }  # fmt: skip
   elif isinstance(stage, config.SFT):
-    change |= {"epochs": 1, "rows": 4, "checkpoints": EVERY}
+    data = tuple(source for source in stage.data if source.stage not in LEFT_OUT)
+    change |= {"epochs": 2, "rows": 2, "checkpoints": EVERY, "data": data}
   elif isinstance(stage, config.Rejection):
     sampling = dataclasses.replace(SAMPLING, max_prompt=stage.sampling.max_prompt)
     beside = tuple(dataclasses.replace(source, count=8) for source in stage.beside)
@@ -61,6 +68,6 @@ def get_config() -> config.Experiment:
     name="whole",
     playground=dataclasses.replace(r1_tiny.WORLD, documents=2000, evaluation_problems=36),
     model=dataclasses.replace(small.model(), vocab=r1_tiny.VOCAB),
-    stages=tuple(map(quick, whole.stages)),
+    stages=tuple(quick(stage) for stage in whole.stages if not stage.name.startswith(LEFT_OUT)),
     evaluation=dataclasses.replace(whole.evaluation, **evaluation),
   )

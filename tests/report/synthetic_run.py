@@ -81,6 +81,7 @@ def schedule():
   judges = [
     {"class": "Preference", "weight": 1.0, "name": name, "stage": f"{name}_rm"} for name in ("helpful", "safety")
   ]
+  general = {"class": "ByDomain", "rewards": {"writing": [judges[0]], "harm": [judges[1]]}, "other": []}
   return [
     Made(policy("Pretrain", "base", "", steps=1800, rows=16, length=128, optimizer=optimizer(3e-3)), 0.2, 0.1, 0.02, 1),
     Made(rl("zero", "base", 80), 0.82, 0.15, 0.34, 4, 0.3),
@@ -94,7 +95,7 @@ def schedule():
     Made(preferences("safety_labels", "sft", "labels")),
     Made(reward_model("helpful_rm", "sft", "preferences", "pairwise", "summary")),
     Made(reward_model("safety_rm", "sft", "safety_labels", "pointwise", "response")),
-    Made(rl("all_scenarios", "sft", 40, [language, *judges]), 0.89, 0.84, 0.01, 5, 0.33),
+    Made(rl("all_scenarios", "sft", 40, [language, general]), 0.89, 0.84, 0.01, 5, 0.33),
     Made(policy("Pretrain", "student_small_base", "", steps=900), 0.12, 0.08, 0.03, 1),
     Made(sft("student_small_sft", "student_small_base", "cold_start_data", "rejection"), 0.66, 0.6, 0.01, 4, 0.24),
     Made(rl("student_small_rl", "student_small_base", 80), 0.4, 0.1, 0.2, 3, 0.1),
@@ -133,7 +134,7 @@ def write(folder, seed=0, unfinished=(), absent=()):
 
 
 def lineage(config, digest, done, seed):
-  taken = [item["stage"] for item in (*config.get("data", ()), *config.get("rewards", ())) if "stage" in item]
+  taken = [item["stage"] for item in (*config.get("data", ()), *leaves(config.get("rewards", ()))) if "stage" in item]
   origin = lambda name: {"stage": name, **{k: v for k, v in done.get(name, {}).items() if k.endswith("_sha256")}}
   of = lambda kind: [origin(name) for name in taken if (kind == "rm") == name.endswith("_rm")]
   parent = config["start_from"]
@@ -141,6 +142,13 @@ def lineage(config, digest, done, seed):
     "stage": config["name"], "config_sha256": digest, "stage_sha256": sha(config["name"]), "code": "r1jax 0.1.0",
     "seed": seed, "parent": origin(parent) if parent else None, "data": of("data"), "reward_models": of("rm"),
   }  # fmt: skip
+
+
+def leaves(rewards):
+  """The rewards of a composition, those within ByDomain too."""
+  for reward in rewards:
+    inner = [each for values in reward.get("rewards", {}).values() for each in values]
+    yield from leaves(inner) if reward["class"] == "ByDomain" else [reward]
 
 
 # ---- policies
@@ -245,7 +253,7 @@ def write_training(folder, made, draw):
              "policy/gradient_norm": 0.2 + 0.1 * draw.random(), "time/step": 0.1} for i in range(steps)]  # fmt: skip
     lines(folder / "metrics.jsonl", rows)
     return
-  names = [reward.get("name", reward["class"].lower()) for reward in config["rewards"]]
+  names = [reward.get("name", reward["class"].lower()) for reward in leaves(config["rewards"])]
   lines(folder / "metrics.jsonl", [update(i, steps, made, names, draw) for i in range(steps)])
   lines(folder / "curve.jsonl", [point(i, steps, made, draw) for i in range(0, steps + 1, 10)])
   if config["name"] == "student_small_rl":
@@ -315,7 +323,9 @@ def write_completions(folder, made, draw):
   groups = {s: {"rows": 13 + i, "rounds": 1.0, "tokens": 40.0 + 7 * i} for i, s in enumerate(SUITES)}
   groups["total"] = {"rows": 120, "rounds": 1.0, "tokens": 61.3}
   reasons = {"wrong": 1480, "mixed language": 212, "long paragraph": 31, "repetition": 77, "cut": 19}
-  statistics = {"domains": groups, "left_out": reasons, "asked": 600, "sampled": 4800}
+  domains = {"equations": {"acceptance": 0.21, "questions": 300, "responses": 2400, "right": 700, "accepted": 504}}
+  statistics = {"groups": groups, "sources": {folder.name: 120}, "questions": 600, "responses": 4800,
+                "left_out": reasons, "domains": domains}  # fmt: skip
   put(folder / "statistics.json", statistics)
   return {"kind": "Rejection", "statistics": statistics, "data_sha256": sha(folder.name + "data"), "seconds": 31.0}
 
@@ -346,8 +356,11 @@ def write_reward_model(folder, made, draw):
   write_training(folder, made, draw)
   bins = [{"from": i / 5, "to": (i + 1) / 5, "predicted": (i + 0.5) / 5, "observed": min(1, max(0, (i + 0.5) / 5
            + 0.08 * (draw.random() - 0.5))), "count": 10 + 3 * i} for i in range(5)]  # fmt: skip
-  return {"kind": "RewardModel", "accuracy": 0.87, "accuracy_interval": [0.8, 0.93], "calibration": bins,
-          "params_sha256": sha(folder.name + "params"), "seconds": 41.0}  # fmt: skip
+  return {
+    "kind": "RewardModel", "accuracy": 0.87, "accuracy_interval": [0.8, 0.93], "calibration": bins, "prompts": 41,
+    "expected_calibration_error": 0.031, "rows": {"training": 400, "held_out": 44, "too_long": 2}, "share_safe": None,
+    "params_sha256": sha(folder.name + "params"), "seconds": 41.0,
+  }  # fmt: skip
 
 
 WRITERS = {

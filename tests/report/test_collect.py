@@ -135,10 +135,11 @@ def test_stages_that_are_open_are_told(tmp_path):
   run = collect.collect(synthetic_run.write(tmp_path, unfinished=("cold_start",), absent=names[4:]))
   assert [stage["state"] for stage in run["stages"]] == ["finished"] * 3 + ["unfinished"] + ["not begun"] * 12
   detail = check_of(run, "Stages")["detail"]
-  assert detail.startswith("3 of 16 are finished; open: cold_start (at update 120), reasoning_rl (not begun)")
+  assert detail.startswith("3 of 16 are finished; cold_start at update 120; not begun: reasoning_rl, ")
   assert run["headline"] == {"first": "base", "last": "zero"}
   nothing = collect.collect(synthetic_run.write(tmp_path / "nothing", absent=names))
   assert nothing["headline"] is None and nothing["samples"]["exams"] == []
+  assert collect.collect(tmp_path / "nothing", megabytes=0)["samples"]["problems"] == []
 
 
 def test_a_run_of_an_earlier_version_is_read(mine):
@@ -225,8 +226,13 @@ def test_what_went_wrong_in_training_is_found(mine, whole, key, value, title, st
 
 def test_a_reward_model_no_better_than_chance_is_found(mine):
   stage = json.loads((mine / "helpful_rm/stage.json").read_text())
-  synthetic_run.put(mine / "helpful_rm/stage.json", stage | {"accuracy": 0.55, "accuracy_interval": [0.45, 0.64]})
-  assert check_of(collect.collect(mine), "Reward model helpful_rm")["state"] == "bad"
+  for low, high, share_safe, state in (
+    (0.8, 0.9, None, "good"), (0.45, 0.64, None, "warning"), (0.3, 0.4, None, "bad"),
+    (0.8, 0.9, 0.85, "warning"), (0.8, 0.9, 0.1, "warning"), (0.8, 0.84, 0.1, "bad"), (0.8, 0.9, 0.7, "good"),
+  ):  # fmt: skip
+    found = {"accuracy": (low + high) / 2, "accuracy_interval": [low, high], "share_safe": share_safe}
+    synthetic_run.put(mine / "helpful_rm/stage.json", stage | found)
+    assert check_of(collect.collect(mine), "Reward model helpful_rm")["state"] == state
 
 
 def test_alarms_are_told_once_with_their_number(whole):

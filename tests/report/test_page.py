@@ -117,6 +117,11 @@ def test_the_command_tells_where_the_page_is_and_a_mistake_in_a_sentence(whole, 
   assert capsys.readouterr().err == (
     f"r1jax: {tmp_path} is not the folder of a run: config.json is missing; name the --workdir of a run.\n"
   )
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(page, "write", lambda *_: (tmp_path / "no/such/folder").mkdir())
+    with pytest.raises(SystemExit) as stopped:
+      command.main([str(tmp_path)])
+  assert stopped.value.code == 2 and "No such file or directory" in capsys.readouterr().err
   page.write(whole.parents[1])
 
 

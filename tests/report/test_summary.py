@@ -88,6 +88,13 @@ def test_a_suite_that_a_stage_has_no_figure_for_is_a_dash():
   assert found["pass@1"] == ["20.0 ±2.0", "40.0 ±2.0", "30.0"]
 
 
+def test_figures_are_rounded_to_what_a_column_holds():
+  sure = {"score": 1.0, "interval": [0.86, 1.0]}
+  vague = {"score": 0.0421, "interval": [0.01, 0.2699]}
+  found = rows(printed({"base": policy(0.2, suites={"math": sure, "code": vague})}))
+  assert found["math"] == ["100 ±7.0"] and found["code"] == ["4.2 ±13"]
+
+
 def test_benchmarks_have_rows_of_their_own():
   exam = {"problems": 30, "samples": 64, "pass@1": 0.125, "pass@1_interval": [0.1, 0.2]}
   found = rows(printed({"base": policy(0.2), "zero": policy(0.4, benchmarks={"aime_2024": exam})}))
@@ -98,7 +105,7 @@ def test_data_stages_and_reward_models_are_told_beside_the_policies():
   total = {"rows": 400, "rounds": 1.0, "tokens": 61.26}
   reasons = {"truncated": 3, "wrong": 1480, "repetition": 77, "mixed languages": 212}
   made = {"kind": "Rejection", "rows": 400, "seconds": 3.0}
-  made["statistics"] = {"groups": {"total": total}, "questions": 600, "questions_twice": 0, "left_out": reasons}
+  made["statistics"] = {"groups": {"total": total}, "responses": 2400, "kept": 400, "left_out": reasons}
   pairs = {
     "kind": "Preferences",
     "rows": 60,
@@ -107,9 +114,9 @@ def test_data_stages_and_reward_models_are_told_beside_the_policies():
   critic = {"kind": "RewardModel", "accuracy": 0.87, "accuracy_interval": [0.8, 0.9], "calibration": []}
   text = printed({"base": policy(0.1), "rejection": made, "pairs": pairs, "helpful_rm": critic}, width=200)
   found = rows(text)
-  expected = "tokens 61.3, questions 600; left out: wrong 1,480, mixed languages 212, repetition 77"
+  expected = "tokens 61.3, responses 2,400, kept 400; left out: wrong 1,480, mixed languages 212, repetition 77"
   assert found["rejection"] == ["400", expected]
-  assert found["pairs"] == ["60", "pairs 60, mean delta 1.25"]
+  assert found["pairs"] == ["60", "mean delta 1.25"]
   assert "reward model helpful_rm: accuracy 87.0 ±5.0 % on held-out prompts" in text
   assert found["math"] == ["10.0 ±2.5"]  # no columns but the policy's
 

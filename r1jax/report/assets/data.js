@@ -15,22 +15,22 @@ function dataCards(run) {
 
 // Whatever statistics hold: numbers become facts, a record of numbers bars, a record of records a table.
 function statistics(stage) {
-  if (!isRecord(stage.statistics)) return stage.rows ? el("p", null, `${whole(stage.rows)} rows; no statistics.`) : null;
+  if (!isRecord(stage.statistics)) return stage.rows ? el("p", null, `${rowsOf(stage.rows)}; no statistics.`) : null;
   const facts = [], blocks = [];
   for (const [name, value] of Object.entries(stage.statistics)) {
     if (isNumber(value) || typeof value === "string") facts.push([name, value]);
     else if (isRecord(value)) {
       const inner = Object.values(value);
-      if (inner.length && inner.every(isRecord)) blocks.push([el("h4", null, title(name)), recordTable(value)]);
+      if (inner.length && inner.every(isRecord)) blocks.push([inner.some(row => Object.keys(row).length > 3), el("h4", null, title(name)), recordTable(value)]);
       else if (inner.length && inner.every(isNumber)) {
         const entries = Object.entries(value).map(([key, count]) => [title(key), count]).sort((a, b) => b[1] - a[1]);
-        blocks.push([el("h4", null, title(name)), bars(entries, x => Number.isInteger(x) ? whole(x) : short(x))]);
+        blocks.push([false, el("h4", null, title(name)), bars(entries, x => Number.isInteger(x) ? whole(x) : short(x))]);
       }
     }
   }
   if (stage.rows && !facts.some(([name]) => name === "rows")) facts.unshift(["rows", stage.rows]);
-  return [el("dl", { class: "pairs" }, facts.map(([name, value]) => [el("dt", null, title(name)), el("dd", null, isNumber(value) ? (Number.isInteger(value) ? whole(value) : short(value)) : value)])),
-    el("div", { class: "sides" }, blocks.map(block => el("div", { class: "side" }, block)))];
+  return [el("dl", { class: "counts" }, facts.map(([name, value]) => el("div", null, el("dt", null, title(name)), el("dd", null, isNumber(value) ? (Number.isInteger(value) ? whole(value) : short(value)) : value)))),
+    el("div", { class: "sides" }, blocks.map(([wide, ...block]) => el("div", { class: `side${wide ? " full" : ""}` }, block)))];
 }
 
 function recordTable(value) {
@@ -47,6 +47,7 @@ function rewardModel(stage) {
   return el("div", { class: "sides" },
     el("div", { class: "side" }, el("div", { class: "figure" }, el("b", null, percent(f.accuracy)),
       el("span", null, "held-out accuracy"), el("span", null, bounds(f.accuracy_interval)),
+      isRecord(f.rows) && Object.entries(f.rows).map(([name, n]) => el("span", null, `${whole(n)} rows ${title(name)}`)),
       isNumber(f.prompts) && el("span", null, `on ${whole(f.prompts)} prompts`),
       isNumber(f.expected_calibration_error) && el("span", null, `calibration error ${percent(f.expected_calibration_error)}`))),
     calibration(f.calibration));
@@ -75,7 +76,7 @@ function examples(stage) {
   if (!stage.examples.length) return null;
   const asked = row => el("p", null, el("span", { class: "note" }, [row.domain, row.language].filter(Boolean).join(" · "), " "), el("span", { class: "text" }, asText(row.prompt ?? row.question ?? "")));
   const answer = (text, head, state) => el("div", { class: `response ${state || ""}` }, el("header", null, head), structured(asText(text)));
-  return el("details", null, el("summary", null, `${stage.examples.length} of its ${whole(stage.rows)} rows`), stage.examples.map(row => el("div", { class: "example" }, asked(row),
+  return el("details", null, el("summary", null, `${stage.examples.length} of its ${rowsOf(stage.rows)}`), stage.examples.map(row => el("div", { class: "example" }, asked(row),
     "chosen" in row ? el("div", { class: "sides" }, answer(row.chosen, `chosen · ${whole(row.tokens_chosen)} tokens · by ${short(row.delta)}`, "right"), answer(row.rejected, `rejected · ${whole(row.tokens_rejected)} tokens`, "wrong"))
       : "safe" in row ? answer(row.response, `${row.safe ? "safe" : "unsafe"} · ${whole(row.tokens)} tokens`, row.safe ? "right" : "wrong")
         : answer(row.completion ?? "", `${whole(row.tokens)} tokens · from ${row.source ?? "?"}`))));

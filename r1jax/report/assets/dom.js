@@ -32,6 +32,8 @@ function percent(x, digits = 1) {
 }
 const whole = x => isNumber(x) ? Math.round(x).toLocaleString("en-US") : "–";
 
+const rowsOf = n => n === 1 ? "1 row" : `${whole(n)} rows`;
+
 function short(x) {
   if (!isNumber(x)) return "–";
   const size = Math.abs(x);

@@ -26,7 +26,7 @@ function figureOf(stage) {
   if (stage.state === "unfinished") return stage.updates ? `at ${whole(stage.updates)}${stage.steps ? ` of ${whole(stage.steps)}` : ""}` : "unfinished";
   if (isNumber(f["pass@1"])) return percent(f["pass@1"]);
   if (isNumber(f.accuracy)) return `acc. ${percent(f.accuracy, 0)}`;
-  return stage.rows ? `${whole(stage.rows)} rows` : "finished";
+  return stage.rows ? rowsOf(stage.rows) : "finished";
 }
 
 // A name in at most two lines of the width of a node.
@@ -196,7 +196,7 @@ function drawSchedule(run, onChoose) {
     if (Math.abs(width - drawnAt) < 2) return;
     drawnAt = width;
     const depth = layered(stages.length, edges).layers.length;
-    const made = width / depth >= 112 || depth < 4 && width / depth >= 96 ? drawWide(stages, edges, Math.min(width, depth * 190)) : drawNarrow(stages, edges, width);
+    const made = width / depth >= 112 || depth < 4 && width / depth >= 96 ? drawWide(stages, edges, Math.min(width, depth * 190)) : drawNarrow(stages, edges, Math.min(width, 560));
     made.drawing.style.maxWidth = `${made.drawing.viewBox.baseVal.width}px`;
     nodes = made.nodes;
     nodes.forEach((node, i) => {
@@ -231,7 +231,7 @@ function stagePanel(run, stage, go) {
     const digest = origin.params_sha256 || origin.data_sha256 || origin.sha256;
     const target = run.stages.find(other => other.name === origin.stage);
     return [el("dt", null, target ? el("button", { class: "plain", type: "button", onclick: () => go.stage(name) }, name) : name),
-      el("dd", null, isNumber(origin.rows) && `${whole(origin.rows)} rows · `, hash(digest))];
+      el("dd", null, isNumber(origin.rows) && `${rowsOf(origin.rows)} · `, hash(digest))];
   });
   const pair = (name, value) => value === null || value === undefined || value === "" ? null : [el("dt", null, name), el("dd", null, value)];
   return [

@@ -25,8 +25,8 @@ function tableRows(policies) {
   };
   collect("Benchmarks", keys(f => f.benchmarks), part("benchmarks"));
   if (!suites.length) collect("Domains", keys(f => f.per_domain), part("per_domain"));
-  collect("Levels", keys(f => f.per_level), part("per_level"));
-  collect("Languages", keys(f => f.per_language), part("per_language"));
+  for (const [title, field] of [["Levels", "per_level"], ["Languages", "per_language"]])
+    if (keys(f => f[field]).length > 1) collect(title, keys(f => f[field]), part(field)); // one alone is all problems again
   const figure = (key, title, format, sense) => collect("How it answers", [title], stage => ({ score: stage.figures[key] }), { format, sense });
   figure("response_length", "length, tokens", x => isNumber(x) ? x.toFixed(1) : "–", "");
   figure("reflection_rate", "reflective responses", percent, "");
