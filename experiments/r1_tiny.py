@@ -43,7 +43,7 @@ PLAIN = config.Template(text="Think in <think></think>, answer in <answer></answ
 CHAT = config.Template(text="<|user|>{question}<|assistant|>")
 WORLD = config.Playground(
   domains=REASONING + GENERAL,
-  weights=(4, 6, 3, 6, 6) + (3, 2, 2, 2, 1, 1, 1, 1),
+  weights=(4, 6, 3, 6, 6, 3, 2, 2, 2, 1, 1, 1, 1),
   levels=(1,),
   languages=("en", "zh"),
   mix=config.Mix(

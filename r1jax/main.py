@@ -1,14 +1,11 @@
 """python -m r1jax.main --config=experiments/r1_zero_tiny.py [--workdir=...] [--config.field=value ...]
 
 A user's mistake ends the program with one sentence and exit code 2; a bug of
-ours keeps its traceback. What tells them apart is who raised the error: every
-`raise` of a ValueError, RuntimeError or OSError in r1jax is a sentence written
-for the user, while the same classes coming out of jax or numpy are bugs.
+ours keeps its traceback (r1jax/errors.py tells them apart).
 """
 
 import dataclasses
 import difflib
-import errno
 import importlib.util
 import itertools
 import pathlib
@@ -21,6 +18,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from r1jax import config as configs
+from r1jax.errors import sentence
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment file; --config.x.y=value overrides a field.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default: runs/<experiment's name>.")
@@ -29,10 +27,6 @@ DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print schedule, shapes, parameter
 
 EXAMPLE = "--config=experiments/r1_zero_tiny.py"
 OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]+)(?:=(.*))?", re.DOTALL)
-PACKAGE = pathlib.Path(__file__).parent
-
-# Errors of the machine, whoever raises them: no space, no permission, a broken disk.
-ENVIRONMENT = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE)
 
 
 def main():
@@ -48,18 +42,6 @@ def main():
       raise
     print(f"r1jax: {told}", file=sys.stderr)
     sys.exit(2)
-
-
-def sentence(error: Exception) -> str | None:
-  """The sentence an error holds for the user, or None where it is a bug."""
-  last = traceback.extract_tb(error.__traceback__)[-1]
-  ours = PACKAGE in pathlib.Path(last.filename).parents
-  if ours and (last.line or "").startswith("raise "):
-    return str(error)
-  if isinstance(error, OSError) and error.errno in ENVIRONMENT:
-    where = f" ({error.filename})" if error.filename else ""
-    return f"{error.strerror}{where}; mend that, and the same command goes on from the last checkpoint."
-  return None
 
 
 def run(argv):

@@ -11,6 +11,7 @@ import r1jax
 from r1jax import config
 from r1jax.data import problems as data
 from r1jax.data.tokenizer import Tokenizer
+from r1jax.errors import sentence
 from r1jax.report import curves, page, summary
 from r1jax.rewards import Scorer
 from r1jax.stages import evaluate, preferences, pretrain, rejection, reward_model, rl, sft
@@ -18,7 +19,7 @@ from r1jax.stages.run import Run
 from r1jax.stages.watch import Curve
 from r1jax.training import state as states
 from r1jax.training.checkpoints import Checkpoints, params_sha256
-from r1jax.training.workdir import claim, config_sha256, write_json
+from r1jax.training.workdir import claim, config_dict, config_sha256, differences, write_json
 
 VERSIONS = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 STAGES = {
@@ -34,6 +35,7 @@ STAGES = {
 def execute(experiment: config.Experiment, workdir: pathlib.Path, only: tuple[str, ...] = ()) -> dict:
   """Runs every stage (or those named in `only`) that is not finished, and writes <workdir>/results.json."""
   held_out = data.held_out_problems(experiment.playground, experiment.seed)  # first: it refuses an impossible world
+  check_foreign(experiment)
   if (workdir / "config.json").exists():
     claim(workdir, experiment)  # before its tokenizer is used
   run = Run(
@@ -64,25 +66,39 @@ def check_parents(run: Run, wanted: list[config.Stage]):
           f"stage {stage.name!r}: {field} takes the {what} of {name!r}, which is not finished in {run.workdir}; "
           "add it to --stages."
         )
-    if "/" in stage.start_from:
-      check_foreign(run, stage)
-    vocab = run.experiment.model_of(stage).vocab
-    if vocab < run.tokenizer.size:
-      raise ValueError(
-        f"stage {stage.name!r}: model.vocab={vocab} is less than the {run.tokenizer.size} tokens of the tokenizer; "
-        f"raise it to {run.tokenizer.size}."
-      )
+    check_tokenizer(run, stage)
 
 
-def check_foreign(run: Run, stage: config.Stage):
-  """Raises ValueError where the stage of another run that this one starts from is no finished policy of our tokens."""
-  folder = run.folder(stage.start_from)
-  if not run.finished(stage.start_from) or not (folder / "checkpoints").is_dir():
-    raise ValueError(f"stage {stage.name!r}: start_from={stage.start_from!r} is not the folder of a finished stage.")
-  if Tokenizer.load(folder / "tokenizer").sha256 != run.tokenizer.sha256:
+def check_foreign(experiment: config.Experiment):
+  """Raises ValueError where a stage of another run that one starts from is no finished policy, or of another model."""
+  for stage in experiment.stages:
+    if "/" not in stage.start_from:
+      continue
+    folder, where = pathlib.Path(stage.start_from), f"stage {stage.name!r}: start_from={stage.start_from!r}"
+    if not (folder / "stage.json").exists():
+      raise ValueError(f"{where} is not the folder of a finished stage.")
+    theirs = json.loads((folder / "stage.json").read_text())
+    if theirs.get("kind") not in ("Pretrain", "SFT", "RL"):
+      raise ValueError(f"{where} is a {theirs.get('kind')}; name the folder of a policy.")
+    found = differences(theirs["model"], config_dict(experiment.model_of(stage)), "model")
+    if found:
+      raise ValueError(f"{where} has another model: {'; '.join(found)} (theirs -> ours); give this stage that model.")
+
+
+def check_tokenizer(run: Run, stage: config.Stage):
+  """Raises ValueError where the stage was, or will be, of another tokenizer than this run."""
+  if "/" in stage.start_from and (
+    Tokenizer.load(run.folder(stage.start_from) / "tokenizer").sha256 != run.tokenizer.sha256
+  ):
     raise ValueError(
       f"stage {stage.name!r}: start_from={stage.start_from!r} was trained with another tokenizer than this run; "
       "start in a new workdir, or from a stage of the same tokenizer."
+    )
+  vocab = run.experiment.model_of(stage).vocab
+  if vocab < run.tokenizer.size:
+    raise ValueError(
+      f"stage {stage.name!r}: model.vocab={vocab} is less than the {run.tokenizer.size} tokens of the tokenizer; "
+      f"raise it to {run.tokenizer.size}."
     )
 
 
@@ -99,23 +115,34 @@ def check(run: Run):
   for problem in run.held_out:
     if fact := grader.check(problem):
       raise ValueError(fact)
-  policies = [stage for stage in run.experiment.stages if stage.makes == "policy"]
-  for template in {run.policy(stage, None).template for stage in policies}:
-    data.make_prompts(run.held_out, template, run.tokenizer, evaluation.sampling.max_prompt)
-    for other in run.benchmarks.values():
-      data.make_prompts(other.asked, template, run.tokenizer, other.sampling.max_prompt)
   for rewards in (exam.rewards, *(other.rewards for other in run.benchmarks.values())):
     Scorer(rewards, None).ready()
   for stage in run.experiment.stages:
-    if isinstance(stage, (config.RL, config.Rejection, config.Preferences)):
-      scorer = Scorer(stage.rewards if hasattr(stage, "rewards") else (stage.judge,), None)
-      scorer.ready()
-      run.problems[stage.name] = rl.open_problems(stage, run, scorer)
-      data.make_prompts(run.held_out, stage.template, run.tokenizer, stage.sampling.max_prompt)
-    for source in sources_of(stage):
-      source.check()
-    if getattr(stage, "refined_rewards", ()):
-      Scorer(stage.refined_rewards, None).ready()
+    try:
+      check_stage(stage, run)
+    except (ValueError, RuntimeError) as error:
+      if sentence(error) is None:
+        raise
+      raise type(error)(f"stage {stage.name!r}: {error}") from error
+
+
+def check_stage(stage: config.Stage, run: Run):
+  """`check` of one stage: its rewards, its questions, the exam in its template, its data."""
+  evaluation = run.experiment.evaluation
+  if isinstance(stage, (config.RL, config.Rejection, config.Preferences)):
+    scorer = Scorer(stage.rewards if hasattr(stage, "rewards") else (stage.judge,), None)
+    scorer.ready()
+    run.problems[stage.name] = rl.open_problems(stage, run, scorer)
+    data.make_prompts(run.held_out, stage.template, run.tokenizer, stage.sampling.max_prompt)
+  if stage.makes == "policy":
+    template, owner = run.policy(stage, None).template, "evaluation.sampling"
+    data.make_prompts(run.held_out, template, run.tokenizer, evaluation.sampling.max_prompt, owner=owner)
+    for name, other in run.benchmarks.items():
+      data.make_prompts(other.asked, template, run.tokenizer, other.sampling.max_prompt, owner=f"{name}'s sampling")
+  for source in sources_of(stage):
+    source.check()
+  if getattr(stage, "refined_rewards", ()):
+    Scorer(stage.refined_rewards, None).ready()
 
 
 def sources_of(stage: config.Stage) -> tuple:
@@ -139,7 +166,8 @@ def run_stage(stage, run: Run):
     return
   started, folder = time.monotonic(), run.folder(stage.name)
   made = STAGES[type(stage)](stage, run, start_params(stage, run))
-  figures = {"kind": type(stage).__name__, "train_seconds": time.monotonic() - started}
+  model = config_dict(run.experiment.model_of(stage))
+  figures = {"kind": type(stage).__name__, "model": model, "train_seconds": time.monotonic() - started}
   figures |= examine(stage, run, made) if stage.makes == "policy" else made
   figures |= {"lineage": lineage(stage, run), "seconds": time.monotonic() - started}
   run.tokenizer.save(folder / "tokenizer")

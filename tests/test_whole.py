@@ -19,6 +19,7 @@ ENVIRONMENT = os.environ | {
   "JAX_COMPILATION_CACHE_DIR": str(ROOT / "tests" / ".jax_cache"),
   "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
 }
+pytestmark = pytest.mark.timeout(1200)
 STAGES = {stage.name: stage for stage in whole.get_config().stages}
 
 

@@ -11,7 +11,7 @@ import os
 import pathlib
 import sys
 
-from r1jax.main import sentence
+from r1jax.errors import sentence
 
 
 def main(args: list[str] | None = None) -> int:

@@ -366,7 +366,9 @@ class RewardModel(Stage):
     for source in self.data:
       source.validate()
       if source.form != form:
-        raise ValueError(f"{self.name}: loss={self.loss!r} learns from {form}, but {source.title()} holds {source.form}.")
+        raise ValueError(
+          f"{self.name}: loss={self.loss!r} learns from {form}, but {source.title()} holds {source.form}."
+        )
     if self.rows % self.microbatches:
       raise ValueError(f"{self.name}: rows={self.rows} must be a multiple of microbatches={self.microbatches}.")
 

@@ -81,14 +81,21 @@ def documents(playground: config.Playground, template: config.Template, seed: in
   return corpus.documents(playground, template, seed)
 
 
-def make_prompts(problems, template: config.Template, tokenizer: Tokenizer, length: int, first_row: int = 0) -> Prompts:
-  """Fills the template and encodes; a prompt longer than `length` tokens is a ValueError that names the problem."""
+def make_prompts(
+  problems, template: config.Template, tokenizer: Tokenizer, length: int, first_row: int = 0, owner: str = "sampling"
+) -> Prompts:
+  """Fills the template and encodes; a prompt longer than `length` tokens is a ValueError that names the problem.
+
+  Args:
+    first_row: random key of the first prompt; the others count on.
+    owner: the field whose max_prompt `length` is, for that sentence.
+  """
   encoded = [tokenizer.encode(prompt_text(problem, template)) for problem in problems]
   tokens = np.zeros((len(problems), length), np.int32)
   for row, (problem, ids) in enumerate(zip(problems, encoded)):
     if len(ids) > length:
       raise ValueError(
-        f"problem {problem.id!r} takes {len(ids)} tokens; raise sampling.max_prompt={length} to hold it."
+        f"problem {problem.id!r} takes {len(ids)} tokens; raise {owner}.max_prompt={length} to hold it."
       )
     tokens[row, : len(ids)] = ids
   lengths = np.array([len(ids) for ids in encoded], np.int32)

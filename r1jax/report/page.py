@@ -16,7 +16,10 @@ from r1jax.report import figures
 from r1jax.report.collect import collect
 
 ASSETS = pathlib.Path(__file__).parent / "assets"
-SCRIPTS = ("dom.js", "charts.js", "schedule.js", "table.js", "training.js", "data.js", "samples.js", "main.js")
+SCRIPTS = (
+  "dom.js", "charts.js", "stage.js", "layout.js", "schedule.js", "table.js", "training.js", "data.js", "responses.js",
+  "samples.js", "main.js",
+)  # fmt: skip
 
 
 def write(workdir: str | os.PathLike, megabytes: float = 4.0) -> pathlib.Path:

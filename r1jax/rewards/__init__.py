@@ -40,7 +40,7 @@ _HOMES = {
   "functions": ("Function",),
   "gym": ("GymScore",),
   "instructions": ("Instructions",),
-  "judges": ("Judge", "PairwiseJudge", "compare"),
+  "judges": ("Judge", "ModelJudge", "PairwiseJudge", "compare"),
   "language": ("LanguageConsistency",),
   "length": ("SoftOverlong",),
   "oracle_judge": ("OracleJudge",),

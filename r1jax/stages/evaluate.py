@@ -76,7 +76,7 @@ def benchmark(entry, evaluation: config.Evaluation) -> Exam:
   """The exam of an entry of `evaluation.benchmarks`; reads its rows, and a bad one is a ValueError."""
   problems = entry.problems()
   asked = tuple(dataclasses.replace(p, question=entry.ask(p)) for p in problems)
-  group = math.gcd(entry.samples, entry.majority or evaluation.majority)
+  group = math.gcd(entry.samples, evaluation.majority)  # the turns are put together before the vote
   return Exam(
     problems, asked, entry.samples, entry.majority, group, entry.sampling, entry.rewards, entry.rewards[0].name
   )

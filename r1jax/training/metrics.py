@@ -132,7 +132,7 @@ class Log:
     """Writes what is pending, alarms before a first step that never came too, and ends the progress line."""
     self.flush()
     if self._early and self._files is None:
-      self._open(0)
+      self._open(min(row["step"] for row in self._early))
     if self._progress is not None:
       self._progress.stop()
       self._progress = None

@@ -20,7 +20,10 @@ function build(node, attributes, children) {
 const el = (tag, attributes, ...children) => build(document.createElement(tag), attributes, children);
 const svg = (tag, attributes, ...children) => build(document.createElementNS(SVG, tag), attributes, children);
 const at = id => document.getElementById(id);
-const fill = (node, ...children) => { node.replaceChildren(); return build(node, null, children); };
+const fill = (node, ...children) => {
+  node.replaceChildren();
+  return build(node, null, children);
+};
 
 const isNumber = x => typeof x === "number" && Number.isFinite(x);
 // A share; what is not quite 0 or 100% is not rounded to it.
@@ -30,9 +33,9 @@ function percent(x, digits = 1) {
   const reached = x !== 0 && x !== 1 && (Number(text) === 0 || Math.abs(Number(text)) === 100);
   return `${digits === 1 && reached ? (100 * x).toFixed(2) : text}%`;
 }
-const whole = x => isNumber(x) ? Math.round(x).toLocaleString("en-US") : "–";
+const whole = x => (isNumber(x) ? Math.round(x).toLocaleString("en-US") : "–");
 
-const rowsOf = n => n === 1 ? "1 row" : `${whole(n)} rows`;
+const rowsOf = n => (n === 1 ? "1 row" : `${whole(n)} rows`);
 
 function short(x) {
   if (!isNumber(x)) return "–";
@@ -50,8 +53,8 @@ function duration(seconds) {
   return minutes < 100 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
-const bounds = (pair, digits) => Array.isArray(pair) && pair.every(isNumber)
-  ? `[${percent(pair[0], digits)}, ${percent(pair[1], digits)}]` : "";
+const bounds = (pair, digits) =>
+  Array.isArray(pair) && pair.every(isNumber) ? `[${percent(pair[0], digits)}, ${percent(pair[1], digits)}]` : "";
 
 // A list in which the arrow keys move the focus: buttons of tabs, nodes of the graph.
 function roving(items, choose) {
@@ -78,19 +81,32 @@ let tabCount = 0;
 // Tabs over panels: [[title, () => content]]. Everything is drawn at once, so that it can be printed and searched.
 function tabs(label, entries) {
   const id = `tabs${tabCount++}`;
-  const buttons = entries.map(([title], i) => el("button", { role: "tab", id: `${id}-${i}`, type: "button",
-    "aria-controls": `${id}-panel${i}` }, title));
-  const panels = entries.map(([title, content], i) => el("div", { role: "tabpanel", id: `${id}-panel${i}`,
-    "aria-labelledby": `${id}-${i}` }, el("h3", { class: "printed" }, title), content()));
-  const choose = chosen => buttons.forEach((button, i) => {
-    button.setAttribute("aria-selected", i === chosen);
-    panels[i].hidden = i !== chosen;
-    button.setAttribute("tabindex", i === chosen ? "0" : "-1");
-  });
+  const buttons = entries.map(([title], i) =>
+    el("button", { role: "tab", id: `${id}-${i}`, type: "button", "aria-controls": `${id}-panel${i}` }, title),
+  );
+  const panels = entries.map(([title, content], i) =>
+    el(
+      "div",
+      { role: "tabpanel", id: `${id}-panel${i}`, "aria-labelledby": `${id}-${i}` },
+      el("h3", { class: "printed" }, title),
+      content(),
+    ),
+  );
+  const choose = chosen =>
+    buttons.forEach((button, i) => {
+      button.setAttribute("aria-selected", i === chosen);
+      panels[i].hidden = i !== chosen;
+      button.setAttribute("tabindex", i === chosen ? "0" : "-1");
+    });
   buttons.forEach((button, i) => button.addEventListener("click", () => choose(i)));
   roving(buttons, choose);
   choose(0);
   const titles = entries.map(([title]) => title);
-  const show = title => { if (titles.includes(title)) choose(titles.indexOf(title)); };
-  return { node: el("div", null, el("div", { class: "tabs", role: "tablist", "aria-label": label }, buttons), panels), show };
+  const show = title => {
+    if (titles.includes(title)) choose(titles.indexOf(title));
+  };
+  return {
+    node: el("div", null, el("div", { class: "tabs", role: "tablist", "aria-label": label }, buttons), panels),
+    show,
+  };
 }

@@ -1,51 +1,34 @@
-// The browser of samples: filters, the same prompt in two stages side by side, and the "aha" moments.
+// The browser of samples: filters and the list they leave, and the "aha" moments.
 
 const PAGE = 80; // entries of the list drawn at a time
-const TAGS = /(<\/?think>|<\/?answer>|<\|[^|<>\n]{1,40}\|>)/;
-let reflective = null;
-
-// The structure of a response as elements: tags small, the thought dimmed, the answer bold.
-function structured(text) {
-  const holder = el("div", { class: "text", dir: "auto" }), pieces = text.split(TAGS), ends = pieces.indexOf("</think>");
-  let inside = holder; // the element that text goes into
-  const enter = kind => { inside = el("span", { class: kind }); holder.append(inside); };
-  if (ends >= 0 && !pieces.slice(0, ends).includes("<think>")) enter("thought"); // the prompt had begun the thought
-  for (const piece of pieces) {
-    const tag = /^<(\/?)(think|answer)>$/.exec(piece);
-    if (tag && !tag[1]) enter(tag[2] === "think" ? "thought" : "given");
-    if (TAGS.test(piece)) inside.append(el("span", { class: "tag" }, piece));
-    else inside.append(...(inside.className === "thought" ? highlighted(piece) : [piece]));
-    if (tag && tag[1]) inside = holder;
-  }
-  return holder;
-}
-
-function highlighted(text) {
-  if (!reflective) return [text];
-  const parts = [];
-  let done = 0;
-  for (const match of text.matchAll(reflective)) {
-    parts.push(text.slice(done, match.index), el("mark", null, match[0]));
-    done = match.index + match[0].length;
-  }
-  return [...parts, text.slice(done)];
-}
 
 // One entry of the list per response, or per group of equal ones.
 function entriesOf(samples) {
   const found = [];
   for (const exam of samples.exams)
-    for (const r of exam.responses) found.push({ kind: "exam", stage: exam.stage, problem: exam.problem, exam, mark: r.score, ...r });
+    for (const r of exam.responses)
+      found.push({ kind: "exam", stage: exam.stage, problem: exam.problem, exam, mark: r.score, ...r });
   for (const r of samples.rollouts) found.push({ kind: "rollout", count: 1, mark: r.reward, ...r });
   return found;
 }
 
 function sampleBrowser(run) {
-  const { samples } = run, entries = entriesOf(samples);
-  if (!entries.length) return { node: el("p", { class: "note" }, "No stage has answered an exam yet, and no rollout was saved."), only: () => {} };
-  reflective = new RegExp(`(?<![A-Za-z])(?:${run.words.english.join("|")})(?![A-Za-z])|${run.words.chinese.join("|")}`, "gi");
+  const { samples } = run,
+    entries = entriesOf(samples);
+  if (!entries.length)
+    return {
+      node: el("p", { class: "note" }, "No stage has answered an exam yet, and no rollout was saved."),
+      only: () => {},
+    };
+  reflective = new RegExp(
+    `(?<![A-Za-z])(?:${run.words.english.join("|")})(?![A-Za-z])|${run.words.chinese.join("|")}`,
+    "gi",
+  );
   const problems = samples.problems;
-  entries.forEach(e => { e.asked = problems[e.problem]; e.found = `${e.asked.question}\n${e.text}`.toLowerCase(); });
+  entries.forEach(e => {
+    e.asked = problems[e.problem];
+    e.found = `${e.asked.question}\n${e.text}`.toLowerCase();
+  });
   const inputs = filterInputs(entries, samples);
   const list = el("ul", { class: "list card", role: "listbox", tabindex: "0", "aria-label": "Responses" });
   const detail = el("div", { class: "card" });
@@ -60,7 +43,8 @@ function sampleBrowser(run) {
     list.setAttribute("aria-activedescendant", `entry-${i}`);
     const item = list.children[i];
     if (item.offsetTop < list.scrollTop) list.scrollTop = item.offsetTop;
-    if (item.offsetTop + item.offsetHeight > list.scrollTop + list.clientHeight) list.scrollTop = item.offsetTop + item.offsetHeight - list.clientHeight;
+    if (item.offsetTop + item.offsetHeight > list.scrollTop + list.clientHeight)
+      list.scrollTop = item.offsetTop + item.offsetHeight - list.clientHeight;
     fill(detail, sideBySide(run, state.shown[i]));
   };
   const drawMore = () => {
@@ -75,15 +59,31 @@ function sampleBrowser(run) {
     list.scrollTop = 0;
     drawMore();
     const many = state.shown.reduce((sum, e) => sum + e.count, 0);
-    count.textContent = state.shown.length ? `${whole(many)} of ${whole(entries.reduce((sum, e) => sum + e.count, 0))} responses, equal ones together.` : "No response passes these filters.";
+    count.textContent = state.shown.length
+      ? `${whole(many)} of ${whole(entries.reduce((sum, e) => sum + e.count, 0))} responses, equal ones together.`
+      : "No response passes these filters.";
     if (state.shown.length) choose(0);
-    else { list.removeAttribute("aria-activedescendant"); fill(detail, el("p", { class: "note" }, "Nothing to show.")); }
+    else {
+      list.removeAttribute("aria-activedescendant");
+      fill(detail, el("p", { class: "note" }, "Nothing to show."));
+    }
   };
-  list.addEventListener("scroll", () => { if (list.scrollTop + list.clientHeight > list.scrollHeight - 200 && state.drawn < state.shown.length) drawMore(); });
+  list.addEventListener("scroll", () => {
+    if (list.scrollTop + list.clientHeight > list.scrollHeight - 200 && state.drawn < state.shown.length) drawMore();
+  });
   list.addEventListener("keydown", event => {
-    const to = { ArrowDown: state.chosen + 1, ArrowUp: state.chosen - 1, PageDown: Math.min(state.chosen + 10, state.shown.length - 1),
-      PageUp: Math.max(state.chosen - 10, 0), Home: 0, End: state.shown.length - 1 }[event.key];
-    if (to !== undefined) { event.preventDefault(); choose(to); }
+    const to = {
+      ArrowDown: state.chosen + 1,
+      ArrowUp: state.chosen - 1,
+      PageDown: Math.min(state.chosen + 10, state.shown.length - 1),
+      PageUp: Math.max(state.chosen - 10, 0),
+      Home: 0,
+      End: state.shown.length - 1,
+    }[event.key];
+    if (to !== undefined) {
+      event.preventDefault();
+      choose(to);
+    }
   });
   inputs.node.addEventListener("input", refresh);
   const open = moment => {
@@ -93,44 +93,137 @@ function sampleBrowser(run) {
     choose(i >= 0 ? i : state.shown.findIndex(e => e.problem === moment.problem));
     list.focus();
   };
-  const node = [ahaMoments(run, open), el("h3", null, "All samples"), inputs.node, count, el("div", { class: "panes" }, list, detail), keptNote(samples)];
+  const node = [
+    ahaMoments(run, open),
+    el("h3", null, "All samples"),
+    inputs.node,
+    count,
+    el("div", { class: "panes" }, list, detail),
+    keptNote(samples),
+  ];
   inputs.set({ stage: run.headline ? run.headline.last : "" });
   refresh();
-  return { node, only: stage => { inputs.set({ stage }); refresh(); } };
+  return {
+    node,
+    only: stage => {
+      inputs.set({ stage });
+      refresh();
+    },
+  };
 }
 
 function listItem(entry, i, choose) {
   const verdict = entry.right === true ? ["right", "✓"] : entry.right === false ? ["wrong", "✗"] : ["", "·"];
-  const facts = [entry.count > 1 && `${entry.count}×`, entry.stage, entry.kind === "rollout" && `update ${whole(entry.update)}`, isNumber(entry.mark) && `${entry.kind === "rollout" ? "reward" : "score"} ${short(entry.mark)}`,
-    isNumber(entry.tokens) && `${whole(entry.tokens)} tokens`, entry.aha && "aha"];
-  return el("li", { role: "option", id: `entry-${i}`, "aria-selected": "false", onclick: () => choose(i) },
-    el("span", { class: "q" }, el("span", { class: `state ${verdict[0] === "right" ? "good" : verdict[0] === "wrong" ? "bad" : "unknown"}`, "aria-label": verdict[0] }, `${verdict[1]} `), entry.asked.question),
-    el("small", null, facts.filter(Boolean).join(" · ")));
+  const facts = [
+    entry.count > 1 && `${entry.count}×`,
+    entry.stage,
+    entry.kind === "rollout" && `update ${whole(entry.update)}`,
+    isNumber(entry.mark) && `${entry.kind === "rollout" ? "reward" : "score"} ${short(entry.mark)}`,
+    isNumber(entry.tokens) && `${whole(entry.tokens)} tokens`,
+    entry.aha && "aha",
+  ];
+  return el(
+    "li",
+    { role: "option", id: `entry-${i}`, "aria-selected": "false", onclick: () => choose(i) },
+    el(
+      "span",
+      { class: "q" },
+      el(
+        "span",
+        {
+          class: `state ${verdict[0] === "right" ? "good" : verdict[0] === "wrong" ? "bad" : "unknown"}`,
+          "aria-label": verdict[0],
+        },
+        `${verdict[1]} `,
+      ),
+      entry.asked.question,
+    ),
+    el("small", null, facts.filter(Boolean).join(" · ")),
+  );
 }
 
 function filterInputs(entries, samples) {
   const values = pick => [...new Set(entries.map(pick).filter(v => v !== null && v !== undefined && v !== ""))];
-  const select = (name, options) => el("select", { "data-filter": name }, el("option", { value: "" }, "all"), options.map(v => el("option", { value: v }, String(v))));
+  const select = (name, options) =>
+    el(
+      "select",
+      { "data-filter": name },
+      el("option", { value: "" }, "all"),
+      options.map(v => el("option", { value: v }, String(v))),
+    );
   const box = {
-    stage: select("stage", values(e => e.stage)), suite: select("suite", values(e => e.asked.suite)), domain: select("domain", values(e => e.asked.domain)),
-    language: select("language", values(e => e.asked.language)), level: select("level", values(e => e.asked.level)),
-    verdict: el("select", { "data-filter": "verdict" }, [["", "all"], ["right", "right"], ["wrong", "wrong"]].map(([v, t]) => el("option", { value: v }, t))),
-    kind: el("select", { "data-filter": "kind" }, [["", "all"], ["exam", "exam"], ["rollout", "training"]].map(([v, t]) => el("option", { value: v }, t))),
-    low: el("input", { type: "number", step: "any", "aria-label": "at least", placeholder: "from" }), high: el("input", { type: "number", step: "any", "aria-label": "at most", placeholder: "to" }),
-    text: el("input", { type: "search", placeholder: "in question or response", "data-filter": "text" }), aha: el("input", { type: "checkbox", "data-filter": "aha" }),
+    stage: select(
+      "stage",
+      values(e => e.stage),
+    ),
+    suite: select(
+      "suite",
+      values(e => e.asked.suite),
+    ),
+    domain: select(
+      "domain",
+      values(e => e.asked.domain),
+    ),
+    language: select(
+      "language",
+      values(e => e.asked.language),
+    ),
+    level: select(
+      "level",
+      values(e => e.asked.level),
+    ),
+    verdict: el(
+      "select",
+      { "data-filter": "verdict" },
+      [
+        ["", "all"],
+        ["right", "right"],
+        ["wrong", "wrong"],
+      ].map(([v, t]) => el("option", { value: v }, t)),
+    ),
+    kind: el(
+      "select",
+      { "data-filter": "kind" },
+      [
+        ["", "all"],
+        ["exam", "exam"],
+        ["rollout", "training"],
+      ].map(([v, t]) => el("option", { value: v }, t)),
+    ),
+    low: el("input", { type: "number", step: "any", "aria-label": "at least", placeholder: "from" }),
+    high: el("input", { type: "number", step: "any", "aria-label": "at most", placeholder: "to" }),
+    text: el("input", { type: "search", placeholder: "in question or response", "data-filter": "text" }),
+    aha: el("input", { type: "checkbox", "data-filter": "aha" }),
   };
   const field = (name, node) => el("label", null, name, node);
   const several = name => box[name].options.length > 2;
-  const node = el("form", { class: "filters", role: "search", "aria-label": "Filters", onsubmit: event => event.preventDefault() },
-    field("stage", box.stage), several("suite") && field("suite", box.suite), several("domain") && field("domain", box.domain),
-    several("language") && field("language", box.language), several("level") && field("level", box.level), field("right or wrong", box.verdict),
-    samples.rollouts.length > 0 && field("written in", box.kind), el("label", null, "score or reward", el("span", { class: "range" }, box.low, box.high)), el("label", { class: "double" }, "text", box.text),
-    el("label", { class: "tick" }, box.aha, "aha moments only"));
+  const node = el(
+    "form",
+    { class: "filters", role: "search", "aria-label": "Filters", onsubmit: event => event.preventDefault() },
+    field("stage", box.stage),
+    several("suite") && field("suite", box.suite),
+    several("domain") && field("domain", box.domain),
+    several("language") && field("language", box.language),
+    several("level") && field("level", box.level),
+    field("right or wrong", box.verdict),
+    samples.rollouts.length > 0 && field("written in", box.kind),
+    el("label", null, "score or reward", el("span", { class: "range" }, box.low, box.high)),
+    el("label", { class: "double" }, "text", box.text),
+    el("label", { class: "tick" }, box.aha, "aha moments only"),
+  );
   const same = (name, value) => !box[name].value || box[name].value === String(value);
-  const matches = e => same("stage", e.stage) && same("suite", e.asked.suite) && same("domain", e.asked.domain) && same("language", e.asked.language)
-    && same("level", e.asked.level) && same("kind", e.kind) && (!box.verdict.value || e.right === (box.verdict.value === "right"))
-    && (box.low.value === "" || isNumber(e.mark) && e.mark >= Number(box.low.value)) && (box.high.value === "" || isNumber(e.mark) && e.mark <= Number(box.high.value))
-    && (!box.text.value || e.found.includes(box.text.value.toLowerCase())) && (!box.aha.checked || e.aha === true);
+  const matches = e =>
+    same("stage", e.stage) &&
+    same("suite", e.asked.suite) &&
+    same("domain", e.asked.domain) &&
+    same("language", e.asked.language) &&
+    same("level", e.asked.level) &&
+    same("kind", e.kind) &&
+    (!box.verdict.value || e.right === (box.verdict.value === "right")) &&
+    (box.low.value === "" || (isNumber(e.mark) && e.mark >= Number(box.low.value))) &&
+    (box.high.value === "" || (isNumber(e.mark) && e.mark <= Number(box.high.value))) &&
+    (!box.text.value || e.found.includes(box.text.value.toLowerCase())) &&
+    (!box.aha.checked || e.aha === true);
   const set = ({ stage = "", aha = false }) => {
     for (const input of Object.values(box)) if (input.type !== "checkbox") input.value = "";
     box.stage.value = stage;
@@ -139,83 +232,58 @@ function filterInputs(entries, samples) {
   return { node, matches, set };
 }
 
-// The chosen response and the same prompt in another stage.
-function sideBySide(run, entry) {
-  const p = entry.asked, exams = run.samples.exams.filter(exam => exam.problem === entry.problem);
-  const facts = [p.suite, p.domain, p.language, isNumber(p.level) && `level ${p.level}`, p.id].filter(Boolean).join(" · ");
-  const question = [el("p", { class: "note" }, facts), el("div", { class: "text" }, el("b", null, p.question)),
-    p.answer && el("p", null, "Gold answer: ", el("b", { class: "mono" }, String(p.answer)))];
-  if (entry.kind === "rollout") return [question, rolloutView(entry), exams.length > 0 && compare(run, exams, entry)];
-  return [question, compare(run, exams, entry)];
-}
-
-function compare(run, exams, entry) {
-  const names = exams.map(exam => exam.stage);
-  const own = Math.max(0, names.indexOf(entry.stage));
-  const other = counterpart(run, names, own);
-  const side = (chosen, label) => {
-    const body = el("div");
-    const draw = () => fill(body, examView(exams[select.selectedIndex], entry));
-    const select = el("select", { "aria-label": label, onchange: draw }, names.map(name => el("option", null, name)));
-    select.selectedIndex = chosen;
-    draw();
-    return el("div", { class: "side" }, select, body);
-  };
-  const [before, after] = own <= other ? [own, other] : [other, own];
-  return el("div", { class: "sides", style: { marginTop: ".6rem" } }, names.length > 1 ? [side(before, "before"), side(after, "after")] : side(own, "stage"));
-}
-
-// What a stage is compared with: the one it starts from; the first one with the run's last.
-function counterpart(run, names, own) {
-  const parent = names.indexOf(run.stages.find(stage => stage.name === names[own]).start_from);
-  if (parent >= 0) return parent;
-  const last = run.headline ? names.indexOf(run.headline.last) : -1;
-  return last >= 0 && last !== own ? last : own === 0 ? names.length - 1 : 0;
-}
-
-function examView(exam, entry) {
-  const first = [...exam.responses].sort((a, b) => (b.text === entry.text) - (a.text === entry.text));
-  return [el("p", { class: "note" }, `right ${whole(exam.right)} of ${whole(exam.of)} times${isNumber(exam.tokens) ? `, ${exam.tokens.toFixed(1)} tokens on average` : ""}`),
-    folded(first.map(r => responseView(r, [r.count > 1 && `${r.count}×`, isNumber(r.score) && `score ${short(r.score)}`, isNumber(r.tokens) && `${whole(r.tokens)} tokens`, r.aha && "aha moment"])))];
-}
-
-// The first few of many; the others unfold.
-function folded(views, most = 3) {
-  if (views.length <= most + 1) return views;
-  return [views.slice(0, most), el("details", { class: "rest" }, el("summary", null, `${views.length - most} more`), views.slice(most))];
-}
-
-function responseView(r, facts) {
-  const verdict = r.right === true ? "right" : r.right === false ? "wrong" : "";
-  return el("div", { class: `response ${verdict}` }, el("header", null, verdict && el("span", { class: `state ${verdict === "right" ? "good" : "bad"}` }, verdict), facts.filter(Boolean).map(fact => el("span", null, fact))),
-    structured(r.text));
-}
-
-function rolloutView(r) {
-  const parts = Object.entries(r.rewards).map(([name, value]) => `${name} ${short(value)}`);
-  return responseView(r, [`${r.stage}, update ${whole(r.update)}`, isNumber(r.reward) && `reward ${short(r.reward)}`, parts.length > 0 && `(${parts.join(", ")})`,
-    isNumber(r.tokens) && `${whole(r.tokens)} tokens`, r.ended === false && "cut at the limit"]);
-}
-
 function ahaMoments(run, open) {
-  const { samples } = run, counted = Object.entries(samples.counted).filter(([, c]) => c.responses);
+  const { samples } = run,
+    counted = Object.entries(samples.counted).filter(([, c]) => c.responses);
   if (!counted.length) return null;
   const shares = counted.map(([name, c]) => [name, c.aha / c.responses]);
-  if (!samples.aha.length) return [el("h3", null, "Aha moments"), el("p", { class: "note" }, `None in ${whole(counted.reduce((sum, [, c]) => sum + c.responses, 0))} responses.`)];
+  if (!samples.aha.length)
+    return [
+      el("h3", null, "Aha moments"),
+      el("p", { class: "note" }, `None in ${whole(counted.reduce((sum, [, c]) => sum + c.responses, 0))} responses.`),
+    ];
   const seen = new Set();
   const best = samples.aha.filter(m => !seen.has(m.problem) && seen.add(m.problem)).slice(0, 6);
-  return [el("h3", null, "Aha moments"),
-    el("p", { class: "lead" }, "A wrong attempt is noticed with a reflective word and turned into the right answer. Found by rule in all responses of the exams; here the clearest, of hard problems first."),
-    el("div", { class: "aha" }, best.map(m => el("div", { class: "card" }, el("p", { class: "note" }, `${m.stage}${isNumber(m.tokens) ? ` · ${whole(m.tokens)} tokens` : ""}`), el("div", { class: "text" }, el("b", null, samples.problems[m.problem].question)),
-      structured(m.text), el("button", { type: "button", onclick: () => open(m) }, "Before and after")))),
-    el("div", { class: "card" }, el("h4", null, "Share of responses that correct themselves"), bars(shares, percent))];
+  return [
+    el("h3", null, "Aha moments"),
+    el(
+      "p",
+      { class: "lead" },
+      "A wrong attempt is noticed with a reflective word and turned into the right answer. " +
+        "Found by rule in all responses of the exams; here the clearest, of hard problems first.",
+    ),
+    el(
+      "div",
+      { class: "aha" },
+      best.map(m =>
+        el(
+          "div",
+          { class: "card" },
+          el("p", { class: "note" }, `${m.stage}${isNumber(m.tokens) ? ` · ${whole(m.tokens)} tokens` : ""}`),
+          el("div", { class: "text" }, el("b", null, samples.problems[m.problem].question)),
+          structured(m.text),
+          el("button", { type: "button", onclick: () => open(m) }, "Before and after"),
+        ),
+      ),
+    ),
+    el("div", { class: "card" }, el("h4", null, "Share of responses that correct themselves"), bars(shares, percent)),
+  ];
 }
 
 function keptNote(samples) {
-  const k = samples.kept, parts = [];
-  if (k.per_problem < k.of_samples) parts.push(`${whole(k.per_problem)} of ${whole(k.of_samples)} responses per problem and stage, at equal distances`);
-  if (k.problems < k.of_problems) parts.push(`${whole(k.problems)} of ${whole(k.of_problems)} problems, at equal distances`);
+  const k = samples.kept,
+    parts = [];
+  if (k.per_problem < k.of_samples)
+    parts.push(`${whole(k.per_problem)} of ${whole(k.of_samples)} responses per problem and stage, at equal distances`);
+  if (k.problems < k.of_problems)
+    parts.push(`${whole(k.problems)} of ${whole(k.of_problems)} problems, at equal distances`);
   if (k.rollouts < k.of_rollouts) parts.push(`${whole(k.rollouts)} of ${whole(k.of_rollouts)} completions of training`);
-  return el("p", { class: "note" }, parts.length ? `To keep this file small it holds ${parts.join("; ")}. The counts of right answers and of aha moments are over all. All responses are in samples.jsonl of each stage.`
-    : "This page holds every response of the exams.");
+  return el(
+    "p",
+    { class: "note" },
+    parts.length
+      ? `To keep this file small it holds ${parts.join("; ")}. The counts of right answers and of aha moments are ` +
+          "over all. All responses are in samples.jsonl of each stage."
+      : "This page holds every response of the exams.",
+  );
 }
