@@ -94,9 +94,7 @@ def make_prompts(
   tokens = np.zeros((len(problems), length), np.int32)
   for row, (problem, ids) in enumerate(zip(problems, encoded)):
     if len(ids) > length:
-      raise ValueError(
-        f"problem {problem.id!r} takes {len(ids)} tokens; raise {owner}.max_prompt={length} to hold it."
-      )
+      raise ValueError(f"problem {problem.id!r} takes {len(ids)} tokens; raise {owner}.max_prompt={length} to hold it.")
     tokens[row, : len(ids)] = ids
   lengths = np.array([len(ids) for ids in encoded], np.int32)
   rows = first_row + jax.process_index() * len(problems) + np.arange(len(problems), dtype=np.int32)

@@ -4,7 +4,7 @@ import dataclasses
 import random
 from typing import ClassVar
 
-from r1jax.playground.family import ERRORS, Stepwise, chain
+from r1jax.playground.family import Stepwise, chain
 
 
 def written(start: int, moves: tuple[tuple[str, int], ...]) -> str:
