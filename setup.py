@@ -19,6 +19,7 @@ setup(
   license="Apache-2.0",
   python_requires=">=3.11",
   packages=find_packages(include=["r1jax*", "configs*", "experiments*"]),
+  package_data={"r1jax.report": ["assets/*"]},
   install_requires=[
     "absl-py",
     "flax>=0.12",

@@ -12,11 +12,10 @@ from r1jax import config
 from r1jax.data import problems as data
 from r1jax.data.tokenizer import Tokenizer
 from r1jax.errors import sentence
-from r1jax.report import curves, page, summary
+from r1jax.report import page, summary
 from r1jax.rewards import Scorer
 from r1jax.stages import evaluate, preferences, pretrain, rejection, reward_model, rl, sft
 from r1jax.stages.run import Run
-from r1jax.stages.watch import Curve
 from r1jax.training import state as states
 from r1jax.training.checkpoints import Checkpoints, params_sha256
 from r1jax.training.workdir import claim, config_dict, config_sha256, differences, write_json
@@ -215,7 +214,7 @@ def start_params(stage, run: Run):
 
 
 def report(run: Run) -> dict:
-  """Collects the finished stages into results.json, draws the curves, shows the table and two answers."""
+  """Collects the finished stages into results.json, shows the table and two answers, and makes the page."""
   finished = [stage for stage in run.experiment.stages if run.finished(stage.name)]
   results = {
     "stages": {stage.name: run.figures(stage.name) for stage in finished},
@@ -224,34 +223,10 @@ def report(run: Run) -> dict:
   }
   if jax.process_index() == 0:
     write_json(run.workdir / "results.json", results)
-    for stage in finished:
-      draw_curves(run, stage.name)
     ours = [s for s in finished if s.makes == "policy" and run.experiment.model_of(s) == run.experiment.model]
     summary.show(results, before_and_after({s.name: run.folder(s.name) / "samples.jsonl" for s in ours}))
     page.write(run.workdir)
   return results
-
-
-def draw_curves(run: Run, stage: str):
-  """The counterparts of the paper's two R1-Zero curves, where the stage drew a learning curve."""
-  folder, votes = run.folder(stage), run.experiment.evaluation.majority
-  points = Curve(folder).points()
-  if not points:
-    return
-  column = lambda key: [point[key] for point in points]
-  curves.accuracy_curve(
-    folder / "accuracy.png",
-    column("step"),
-    column("pass@1"),
-    column("pass@1_interval"),
-    column(f"majority@{votes}"),
-    votes,
-  )
-  rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-  column = lambda key: [row[key] for row in rows]
-  curves.length_curve(
-    folder / "response_length.png", column("step"), column("rollout/length"), column("emergence/reflection_rate")
-  )
 
 
 def before_and_after(files: dict[str, pathlib.Path], count: int = 2) -> list[dict]:

@@ -110,8 +110,8 @@ def test_results_hold_every_figure_a_script_needs(whole):
 
 def test_a_run_leaves_its_curves_log_rollouts_and_samples(whole):
   workdir, output = whole
-  for name in ("accuracy.png", "response_length.png"):
-    assert (workdir / "zero" / name).read_bytes().startswith(b"\x89PNG")
+  for name in ("zero_accuracy.png", "zero_response_length.png"):
+    assert (workdir / "report" / name).read_bytes().startswith(b"\x89PNG")
   assert [row["step"] for row in lines(workdir / "base/metrics.jsonl")] == list(range(6))
   assert [row["step"] for row in lines(workdir / "zero/metrics.jsonl")] == list(range(8))
   assert [row["step"] for row in lines(workdir / "zero/curve.jsonl")] == [0, 4, 8]
@@ -156,8 +156,8 @@ def test_the_same_command_after_the_end_reports_and_does_nothing_else(whole):
   again = run(workdir).stdout
   after = contents(workdir)
   assert before.keys() == after.keys()
-  changed = {path.name for path, (_, time) in after.items() if before[path][1] != time}
-  assert changed <= {"results.json", "accuracy.png", "response_length.png"}  # the report
+  changed = {path.relative_to(workdir).parts[0] for path, (_, time) in after.items() if before[path][1] != time}
+  assert changed <= {"results.json", "report"}
   assert before[workdir / "results.json"][0] == after[workdir / "results.json"][0]
   table = lambda text: text[text.index("held-out") : text.rindex("results.json holds")]
   assert table(again) == table(output)

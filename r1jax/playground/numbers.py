@@ -120,12 +120,16 @@ class Choice(Stepwise):
 
   @classmethod
   def draw(cls, rng, level):
-    if level == 1 and rng.random() < 0.5:
-      return cls(level, rng.randint(2, 20), (("+", rng.randint(2, 20)),))
-    moves = [("*", rng.randint(2, 9))]
-    start = rng.randint(2, 9)
-    if level > 1:
-      moves.append(("+", rng.randint(1, 9)))
+    if level == 1:  # everything in one digit: finding the letter is hard enough
+      value = start = rng.randint(1, 9)
+      moves = []
+      for _ in range(rng.choice((1, 2))):
+        change = rng.choice([n for n in range(-8, 9) if n and 0 <= value + n <= 9])
+        moves.append(("+" if change > 0 else "-", abs(change)))
+        value += change
+      return cls(level, start, tuple(moves))
+    moves, start = [("*", rng.randint(2, 9))], rng.randint(2, 9)
+    moves.append(("+", rng.randint(1, 9)))
     if level > 2:
       moves.append(("-", rng.randint(1, 4)))
     return cls(level, start, tuple(moves))
@@ -139,7 +143,8 @@ class Choice(Stepwise):
     """The four options; they follow from the computation, so that a problem has one question per language."""
     rng = random.Random(self.key)
     right = chain(self.start, self.moves)[1]
-    near = [right + error for error in (-3, -2, -1, 1, 2, 3) if right + error >= 0]  # told apart by the last digit
+    near = [right + error for error in (-3, -2, -1, 1, 2, 3) if 0 <= right + error]  # told apart by the last digit
+    near = [option for option in near if option <= 9 or self.level > 1]
     options = [right, *rng.sample(near, 3)]
     rng.shuffle(options)
     return options
