@@ -149,7 +149,7 @@ def cold_start() -> tuple[config.Stage, ...]:
     name="cold_zero",
     start_from="zero",
     problems=only(*REASONING),
-    prompts=1024,
+    prompts=640,
     prompts_at_once=64,
     samples=4,
     template=PLAIN,
@@ -167,16 +167,16 @@ def cold_start() -> tuple[config.Stage, ...]:
     template=config.Template(text="User: {question} Assistant:", prefill="<think>"),
   )  # fmt: skip
   made = tuple(Made(stage=stage.name) for stage in (asked, few_shot, zero_shot))
-  return asked, few_shot, zero_shot, fine_tuning("cold_start", "base", made)
+  return asked, few_shot, zero_shot, fine_tuning("cold_start", "base", made, epochs=2)
 
 
-def fine_tuning(name: str, start_from: str, data: tuple) -> config.SFT:
+def fine_tuning(name: str, start_from: str, data: tuple, epochs: int = 3) -> config.SFT:
   return config.SFT(
     name=name,
     start_from=start_from,
     data=data,
     template=CHAT,
-    epochs=3,
+    epochs=epochs,
     rows=8,
     length=ROW,
     optimizer=config.Optimizer(learning_rate=1e-3, warmup=5, final_rate=0.1),

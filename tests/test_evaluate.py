@@ -83,10 +83,10 @@ def test_the_vote_of_a_benchmark_is_over_its_own_number_of_samples(a_run, monkey
   exam = evaluate.benchmark(entry, a_run.experiment.evaluation)
   gold = {problem.question: problem.answer for problem in exam.problems}
   right = lambda text: next(answer for question, answer in gold.items() if question in text)
-  Policy(monkeypatch, lambda text, row, i: f"\\boxed{{{right(text) if i in (1, 4, 6) else 900 + i}}}")
+  Policy(monkeypatch, lambda text, row, i: f"\\boxed{{{right(text) if i in (1, 2) else 900 + i}}}")
   found, figures = answers(a_run, exam)
-  assert figures["pass@1"] == 3 / 8 and figures["majority@8"] == 1.0
-  assert found.scored.columns["accuracy"].sum() == 3 * len(gold)
+  assert figures["pass@1"] == 1 / 2 and figures["majority@8"] == 1.0
+  assert found.scored.columns["accuracy"].sum() == 4 * len(gold)
 
 
 def test_held_out_problems_of_every_kind_are_graded_wherever_the_answer_stands(a_run, monkeypatch):

@@ -192,7 +192,7 @@ def test_rl_killed_in_a_rollout_and_in_a_checkpoint_ends_with_the_same_bits(whol
 
 
 def test_a_stage_whose_parent_is_not_finished_is_one_sentence(tmp_path):
-  sentence = "stage 'zero' starts from 'base', which is not finished in "
+  sentence = "stage 'zero': start_from takes the policy of 'base', which is not finished in "
   assert told(command(tmp_path / "run", "--stages=zero")).startswith(sentence)
 
 

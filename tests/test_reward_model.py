@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 
 from r1jax import config
-from r1jax.data.generated import PlaygroundProblems
+from r1jax.data import preferences as data
+from r1jax.data.generated import PlaygroundProblems, ProblemSource
 from r1jax.data.mixture import Mixture
 from r1jax.data.preferences import Labels, Pairs
 from r1jax.data.problems import held_out_problems
 from r1jax.data.tokenizer import Tokenizer
 from r1jax.models import reward_head, transformer
-from r1jax.rewards import ByDomain, Clipped, Format, Gated, Preference
-from r1jax.stages import critics, reward_model, rl
+from r1jax.rewards import ByDomain, Clipped, Format, Gated, Preference, Rubric
+from r1jax.stages import critics, reward_model, rl, watch
 from r1jax.stages.run import Run
 from r1jax.training import metrics, state as states
 from r1jax.training.checkpoints import Checkpoints, params_sha256
@@ -283,6 +284,22 @@ def test_reward_models_score_the_rollouts_of_rl_and_the_oracle_stands_beside_the
 
 
 # ---- reward hacking
+
+
+def test_the_oracle_is_the_mean_rubric_of_all_rows_that_have_one_and_of_those_a_model_was_asked(run):
+  source = ProblemSource(run.experiment.playground, 0)
+  places = [i for i in range(40) if source[i].domain == "writing"][:3]
+  asked = [source[i] for i in places] + [next(p for p in map(source.__getitem__, range(40)) if p.kind == "number")]
+  asked.append(dataclasses.replace(asked[0], columns={"rubric": "kindness"}))  # of a user: no list of checks
+  texts = [data.written(source, i, 5) for i in places] + [["1"] * 5, ["2"] * 5]
+  marks = np.array([[Rubric()(p, text) for text in group] for p, group in zip(asked[:3], texts)])
+  assert 0.2 < marks.mean() < 0.9
+  column = np.full(25, np.nan)
+  column[5:10] = 1.0  # the model was asked about the second problem only
+  prompts, rewards = types.SimpleNamespace(problems=asked), types.SimpleNamespace(columns={"helpful": column})
+  found = watch.oracle(prompts, rewards, texts, "", ["helpful"])
+  assert found["oracle/rubric"] == (pytest.approx(marks.sum()), 15)
+  assert found["oracle/helpful"] == (pytest.approx(marks[1].sum()), 5)
 
 
 def history(reward, oracle):
