@@ -149,7 +149,7 @@ def cold_start() -> tuple[config.Stage, ...]:
     name="cold_zero",
     start_from="zero",
     problems=only(*REASONING),
-    prompts=640,
+    prompts=256,
     prompts_at_once=64,
     samples=4,
     template=PLAIN,
@@ -228,7 +228,7 @@ def reward_models() -> tuple[config.Stage, ...]:
     name="pairs",
     start_from="sft",
     problems=only(*OPEN),
-    prompts=512,
+    prompts=1024,
     prompts_at_once=64,
     samples=2,
     written=2,
@@ -258,9 +258,9 @@ def all_scenarios() -> config.RL:
   """Rules for reasoning, reward models for general questions, which come in the last quarter only (Nature eq. 8-10)."""
   accuracy, tags = rule_rewards("summary")
   helpful, safe = Preference(stage="helpful_rm", name="helpful"), Preference(stage="safety_rm", name="safe")
-  general = dict.fromkeys(OPEN, (helpful, Format(structure="flexible")))
-  general["harm"] = (safe, Format(structure="flexible"))
-  general["instructions"] = (Instructions(), Format(structure="flexible"))
+  always = (Format(structure="flexible"), LanguageConsistency(no_words=1.0))  # a reply without a thought is consistent
+  general = {domain: (helpful, *always) for domain in OPEN}
+  general |= {"harm": (safe, *always), "instructions": (Instructions(), *always)}
   both = Mixture(sources=(only(*REASONING), only(*OPEN, "harm", "instructions")))
   return dataclasses.replace(
     zero("all_scenarios", "sft"),
@@ -270,7 +270,7 @@ def all_scenarios() -> config.RL:
     optimizer=config.Optimizer(learning_rate=3e-4, warmup=5, weight_decay=0.0),
     sampling=sampling(temperature=0.7),
     template=CHAT,
-    rewards=(ByDomain(general, other=(accuracy, tags)), LanguageConsistency()),
+    rewards=(ByDomain(general, other=(accuracy, tags, LanguageConsistency())),),
   )
 
 

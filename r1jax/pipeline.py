@@ -21,6 +21,7 @@ from r1jax.training.checkpoints import Checkpoints, params_sha256
 from r1jax.training.workdir import claim, config_dict, config_sha256, differences, write_json
 
 VERSIONS = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+BEGUN = "begun.json"  # the lineage of a stage that is not finished
 STAGES = {
   config.Pretrain: pretrain.run,
   config.SFT: sft.run,
@@ -34,7 +35,7 @@ STAGES = {
 def execute(experiment: config.Experiment, workdir: pathlib.Path, only: tuple[str, ...] = ()) -> dict:
   """Runs every stage (or those named in `only`) that is not finished, and writes <workdir>/results.json."""
   held_out = data.held_out_problems(experiment.playground, experiment.seed)  # first: it refuses an impossible world
-  check_foreign(experiment)
+  check_foreign(experiment, workdir)
   if (workdir / "config.json").exists():
     claim(workdir, experiment)  # before its tokenizer is used
   run = Run(
@@ -59,6 +60,8 @@ def check_parents(run: Run, wanted: list[config.Stage]):
   """Raises ValueError where a stage takes something that will not be there, or that knows other tokens."""
   names = [stage.name for stage in wanted]
   for stage in wanted:
+    if run.finished(stage.name):
+      continue
     for field, what, name in stage.needs():
       if name not in names and not run.finished(name):
         raise ValueError(
@@ -68,10 +71,10 @@ def check_parents(run: Run, wanted: list[config.Stage]):
     check_tokenizer(run, stage)
 
 
-def check_foreign(experiment: config.Experiment):
+def check_foreign(experiment: config.Experiment, workdir: pathlib.Path):
   """Raises ValueError where a stage of another run that one starts from is no finished policy, or of another model."""
   for stage in experiment.stages:
-    if "/" not in stage.start_from:
+    if "/" not in stage.start_from or (workdir / stage.name / "stage.json").exists():
       continue
     folder, where = pathlib.Path(stage.start_from), f"stage {stage.name!r}: start_from={stage.start_from!r}"
     if not (folder / "stage.json").exists():
@@ -102,7 +105,7 @@ def check_tokenizer(run: Run, stage: config.Stage):
 
 
 def check(run: Run):
-  """Raises ValueError or RuntimeError for what would end the run later.
+  """Raises ValueError or RuntimeError for what would end the stages that are still to be made.
 
   A problem that cannot be checked or is too long to be asked, a data set that
   cannot be read, a reward that cannot run on this machine. The data sets stay
@@ -117,6 +120,8 @@ def check(run: Run):
   for rewards in (exam.rewards, *(other.rewards for other in run.benchmarks.values())):
     Scorer(rewards, None).ready()
   for stage in run.experiment.stages:
+    if run.finished(stage.name):
+      continue
     try:
       check_stage(stage, run)
     except (ValueError, RuntimeError) as error:
@@ -162,15 +167,46 @@ def tokenizer_of(experiment: config.Experiment, workdir: pathlib.Path) -> Tokeni
 def run_stage(stage, run: Run):
   """Runs a stage on what it starts from, and evaluates a policy; a finished one is left as it is."""
   if run.finished(stage.name):
+    check_sources(stage, run)
     return
-  started, folder = time.monotonic(), run.folder(stage.name)
+  started, folder, origin = time.monotonic(), run.folder(stage.name), begin(stage, run)
   made = STAGES[type(stage)](stage, run, start_params(stage, run))
   model = config_dict(run.experiment.model_of(stage))
   figures = {"kind": type(stage).__name__, "model": model, "train_seconds": time.monotonic() - started}
   figures |= examine(stage, run, made) if stage.makes == "policy" else made
-  figures |= {"lineage": lineage(stage, run), "seconds": time.monotonic() - started}
+  figures |= {"lineage": origin, "seconds": time.monotonic() - started}
   run.tokenizer.save(folder / "tokenizer")
   write_json(folder / "stage.json", figures)
+  (folder / BEGUN).unlink(missing_ok=True)
+
+
+def begin(stage, run: Run) -> dict:
+  """The lineage of a stage as it was begun; ValueError where it is to go on with something else."""
+  path, ours = run.folder(stage.name) / BEGUN, lineage(stage, run)
+  if not path.exists():
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, ours)
+    return ours
+  theirs = json.loads(path.read_text())
+  found = differences(theirs, ours | {"code": theirs["code"]})
+  if found:
+    raise ValueError(
+      f"stage {stage.name!r} was begun with something else than it would go on with: {'; '.join(found)} (then -> now); "
+      f"restore that, or remove {path.parent} to begin it again."
+    )
+  return theirs
+
+
+def check_sources(stage, run: Run):
+  """Raises ValueError where a finished stage was made from another one than what now lies in this run."""
+  was = run.figures(stage.name)["lineage"]
+  for source in (was["parent"] or {}, *was["data"], *was["reward_models"]):
+    name = source.get("stage", "/")
+    if "/" not in name and run.finished(name) and not source.items() <= made(name, run).items():
+      raise ValueError(
+        f"stage {stage.name!r} was made from another {name!r} than that in {run.folder(name)}; restore it, or remove "
+        f"{run.folder(stage.name)} to make it again."
+      )
 
 
 def examine(stage, run: Run, params) -> dict:
@@ -187,8 +223,7 @@ def examine(stage, run: Run, params) -> dict:
 
 def lineage(stage, run: Run) -> dict:
   """Where a stage's checkpoint or data comes from: config, code, seed and the hashes of all that went in."""
-  e, parent = run.experiment, stage.start_from
-  made = lambda name: {"stage": name, **{k: v for k, v in run.figures(name).items() if k.endswith("_sha256")}}
+  e, parent, problems = run.experiment, stage.start_from, run.problems.get(stage.name)
   needs = {(what, name) for _, what, name in stage.needs() if what != "policy"}
   return {
     "stage": stage.name,
@@ -197,20 +232,33 @@ def lineage(stage, run: Run) -> dict:
     "code": f"r1jax {r1jax.__version__}",
     "seed": e.seed,
     "tokenizer_sha256": run.tokenizer.sha256,
-    "parent": made(parent) if parent else None,
-    "data": [made(name) for what, name in sorted(needs) if what != "reward model"]
+    "parent": made(parent, run) if parent else None,
+    "problems_sha256": problems.fingerprint if problems else None,
+    "data": [made(name, run) for what, name in sorted(needs) if what != "reward model"]
     + [origin for source in sources_of(stage) if (origin := getattr(source, "origin", lambda: None)())],
-    "reward_models": [made(name) for what, name in sorted(needs) if what == "reward model"],
+    "reward_models": [made(name, run) for what, name in sorted(needs) if what == "reward model"],
   }
 
 
+def made(name: str, run: Run) -> dict:
+  """A finished stage and the hashes of what it made."""
+  return {"stage": name} | {k: v for k, v in run.figures(name).items() if k.endswith("_sha256")}
+
+
 def start_params(stage, run: Run):
-  """The parameters a stage starts from: the last checkpoint of its parent, or random ones."""
+  """The parameters a stage starts from: the last checkpoint of its parent, which its hash vouches for, or random ones."""
   model = run.experiment.model_of(stage)
   if not stage.start_from:
     return states.init_params(model, run.experiment.seed)
-  with Checkpoints(run.folder(stage.start_from) / "checkpoints", 1, 1000) as checkpoints:
-    return checkpoints.restore_params(abstract_params=states.abstract_params(model))
+  folder = run.folder(stage.start_from) / "checkpoints"
+  with Checkpoints(folder, 1, 1000) as checkpoints:
+    params = checkpoints.restore_params(abstract_params=states.abstract_params(model))
+  if params_sha256(params) != run.figures(stage.start_from)["params_sha256"]:
+    raise ValueError(
+      f"stage {stage.name!r}: the checkpoint in {folder} is not that of its stage.json; restore it, or remove "
+      f"{folder.parent} to make it again."
+    )
+  return params
 
 
 def report(run: Run) -> dict:
@@ -231,7 +279,7 @@ def report(run: Run) -> dict:
 
 def before_and_after(files: dict[str, pathlib.Path], count: int = 2) -> list[dict]:
   """Problems that the first stage got wrong and the last one right, with a sample of each stage."""
-  rows = {name: [json.loads(line) for line in file.read_text().splitlines()] for name, file in files.items()}
+  rows = {name: [json.loads(line) for line in file.read_bytes().splitlines()] for name, file in files.items()}
   samples = []
   for problem in zip(*rows.values()):
     correct = {name: row["correct"][0] for name, row in zip(rows, problem)}

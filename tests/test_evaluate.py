@@ -118,3 +118,13 @@ def test_a_rollout_is_sampled_in_as_many_calls_as_the_stage_says(a_run, monkeypa
     ]
     assert rewards.columns["accuracy"].reshape(6, 4).tolist() == [[1, 1, 1, 0]] * 6
     assert rollouts.tokens.shape[:2] == (6, 4) and texts[5][0] == "<think>t</think><answer>5</answer>"
+
+
+def test_a_language_score_counts_problems_alike_however_many_of_their_responses_have_words(a_run, monkeypatch):
+  problems = tuple(Problem(f"p{i}", f"{i}+0", str(i), "number", "arithmetic") for i in range(4))
+  thoughts = {0: ["so it is"] * 4, 1: ["因为", "1", "1", "1"], 2: ["因为", "2", "2", "2"], 3: ["3"] * 4}
+  Policy(monkeypatch, lambda text, row, i: f"<think>{thoughts[int(text[6])][i]}</think>1")
+  _, figures = answers(a_run, evaluate.held_out(a_run.experiment.evaluation, problems))
+  language = figures["suites"]["language"]
+  assert language["score"] == pytest.approx(1 / 3) and language["problems"] == 3
+  assert language["interval"][0] <= language["score"] <= language["interval"][1]

@@ -207,8 +207,11 @@ def pair(chosen, rejected):
 
 
 def test_as_few_pairs_as_need_be_go_for_the_lengths_and_the_order_stays():
+  equal = lambda rows, gap=0.05: preferences.of_equal_length(rows, gap)
   rows = [pair(10, 9), pair(30, 5), pair(9, 10), pair(20, 5), pair(10, 11)]
-  assert preferences.of_equal_length(rows) == [rows[0], rows[2], rows[4]]  # 79 : 40, then 49 : 35, then 29 : 30
-  assert preferences.of_equal_length(rows[::2]) == rows[::2]
+  assert equal(rows) == [rows[0], rows[2], rows[4]]  # 79 : 40, then 49 : 35, then 29 : 30
+  assert equal(rows[::2]) == rows[::2]
+  assert equal(rows, 0.3) == [rows[0], *rows[2:]]  # 49 : 35 differ by 29%
   rows = [pair(10, 9), pair(30, 5), pair(9, 10), pair(10, 20)]
-  assert preferences.of_equal_length(rows) == [rows[0], rows[2]]  # 59 : 44, then 29 : 39, then from the other side
+  assert equal(rows) == [rows[0], rows[2]]  # 59 : 44, then 29 : 39, then from the other side
+  assert equal([pair(5, 0)], 1.0) == [pair(5, 0)]

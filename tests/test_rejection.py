@@ -257,6 +257,13 @@ def test_without_a_ratio_all_general_rows_are_there(tokenizer, params, tmp_path)
   assert figures["statistics"]["sources"]["general"] == 30
 
 
+def test_general_rows_are_read_before_anything_is_sampled(tokenizer, params, tmp_path, monkeypatch):
+  monkeypatch.setattr(evaluate, "draw", lambda *args: pytest.fail("sampled first"))
+  with pytest.raises(ValueError, match="holds no rows"):
+    (tmp_path / "empty.jsonl").write_text("")
+    make(tokenizer, params, tmp_path, beside=(completions.Completions(path=f"{tmp_path}/empty.jsonl"),))
+
+
 def test_the_prefill_is_part_of_the_completion(tokenizer, params, tmp_path):
   template = dataclasses.replace(small.TEMPLATE, prefill="<think>")
   run, _ = make(tokenizer, params, tmp_path, prompts=8, template=template, beside=())

@@ -8,7 +8,9 @@ import shutil
 import pytest
 
 from r1jax import config, main, pipeline
-from r1jax.data.completions import Completions, Made
+from r1jax.data.completions import Completions, Made, PlaygroundCompletions
+from r1jax.data.generated import PlaygroundProblems
+from r1jax.data.mixture import Mixture
 from r1jax.data.preferences import Labels, Pairs
 from r1jax.data.tokenizer import Tokenizer
 from r1jax.rewards import Accuracy, Preference
@@ -22,6 +24,10 @@ def changed(stage, /, **fields):
   assert stage in [s.name for s in experiment.stages]
   stages = tuple(dataclasses.replace(s, **fields) if s.name == stage else s for s in experiment.stages)
   return dataclasses.replace(experiment, stages=stages)
+
+
+def leaky():
+  return dataclasses.replace(recipe.get_config().playground, held_out=0.1)
 
 
 def ordered(*names):
@@ -154,6 +160,22 @@ IMPOSSIBLE = {
     lambda: changed("distilled", model=dataclasses.replace(recipe.dense(), vocab=640)),
     r"stage 'distilled': model.vocab=640, but 'student', which it starts from, has vocab=512",
   ),
+  "a gradient that is clipped to nothing": (
+    lambda: changed("sft", optimizer=config.Optimizer(learning_rate=1e-3, clip_norm=0.0)),
+    r"sft: optimizer.clip_norm=0.0 must be above 0, or nothing is learned\.",
+  ),
+  "a learning rate below 0": (
+    lambda: changed("zero", optimizer=config.Optimizer(learning_rate=-1e-3)),
+    r"zero: optimizer.learning_rate=-0.001 must be at least 0\.",
+  ),
+  "problems of a world that holds out less": (
+    lambda: changed("general", problems=Mixture(sources=(PlaygroundProblems(playground=leaky()),))),
+    r"stage 'general': problems makes up questions of a world with held_out=0.1, and this run evaluates on some of them",
+  ),
+  "completions of a world that holds out less": (
+    lambda: changed("sft", data=(PlaygroundCompletions(playground=leaky(), domains=("writing",), count=1),)),
+    r"stage 'sft': data makes up questions of a world with held_out=0.1, .* raise it to the 0.2 of playground.held_out\.",
+  ),
   "later problems without their update": (
     lambda: changed("general", later_from=4),
     r"general: later_problems and later_from=4 belong together, with later_from above 0 and below steps=8\.",
@@ -237,7 +259,7 @@ def other_run(tmp_path_factory):
   (folder / "checkpoints").mkdir(parents=True)
   experiment = recipe.get_config()
   pipeline.tokenizer_of(experiment, folder / "none").save(folder / "tokenizer")
-  (folder / "stage.json").write_text(json.dumps({"kind": "Pretrain"}))
+  (folder / "stage.json").write_text(json.dumps({"kind": "Pretrain", "model": config_dict(experiment.model)}))
   (folder.parent / "config.json").write_text(json.dumps(config_dict(experiment)))
   return folder
 
@@ -272,3 +294,16 @@ def test_starts_from_two_runs_of_different_tokenizers_are_told(refused, other_ru
   )
   text = refused(dataclasses.replace(experiment, stages=stages))
   assert_one_sentence(text, r"stage 'distilled': start_from='.*/second' was trained with another tokenizer than this")
+
+
+def test_a_stage_that_is_finished_needs_neither_the_other_run_nor_its_data_any_more(refused, tmp_path):
+  experiment = starting_from(tmp_path / "gone", data=(Completions(path=str(tmp_path / "gone.jsonl")),))
+  workdir = tmp_path / "run"
+  (workdir / "sft").mkdir(parents=True)
+  (workdir / "sft/stage.json").write_text("{}")
+  bad = tuple(
+    dataclasses.replace(s, data=(Completions(path=f"{tmp_path}/mine.jsonl"),)) if s.name == "distilled" else s
+    for s in experiment.stages
+  )
+  text = refused(dataclasses.replace(experiment, stages=bad), workdir=workdir)  # for what it still has to do
+  assert_one_sentence(text, r"stage 'distilled': .*mine\.jsonl")

@@ -107,6 +107,7 @@ class Experiment:
           f"stage {stage.name!r}: {field} needs {name!r}, which is not finished by then; put {name!r} before it."
         )
       self._check_model(stage)
+      self._check_split(stage)
 
   def _circle(self, start: str) -> list[str]:
     """Names from `start` along what each needs, back to `start`; empty where there is no way back."""
@@ -120,6 +121,16 @@ class Experiment:
           seen.add(name)
           paths.append([*path, name])
     return []
+
+  def _check_split(self, stage: Stage):
+    """Raises a ValueError where a stage has a world of its own that does not hold out what this run evaluates on."""
+    ours = self.playground.held_out
+    for field, part in stage.parts():
+      if isinstance(part, Playground) and part.held_out < ours:
+        raise ValueError(
+          f"stage {stage.name!r}: {field} makes up questions of a world with held_out={part.held_out}, and this run "
+          f"evaluates on some of them; raise it to the {ours} of playground.held_out."
+        )
 
   def _check_model(self, stage: Stage):
     if stage.model is None:

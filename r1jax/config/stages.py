@@ -1,5 +1,6 @@
 """The stages of a run: what each learns from, starts from and how long it lasts."""
 
+from collections.abc import Iterator
 import dataclasses
 from typing import Any, ClassVar
 
@@ -20,6 +21,11 @@ class Optimizer:
   epsilon: float = 1e-8
   weight_decay: float = 0.1
   clip_norm: float = 1.0  # of the gradient over all parameters
+
+  def validate(self, stage: str):
+    at_least(0, f"{stage}: optimizer", self, "learning_rate", "warmup", "final_rate", "beta1", "beta2", "weight_decay")
+    if self.clip_norm <= 0:
+      raise ValueError(f"{stage}: optimizer.clip_norm={self.clip_norm} must be above 0, or nothing is learned.")
 
 
 @config
@@ -43,23 +49,29 @@ class Stage:
   def needs(self) -> list[tuple[str, str, str]]:
     """(field, what, name of the stage that makes it) of everything this stage takes from others."""
     found = [("start_from", "policy", self.start_from)] if self.start_from and "/" not in self.start_from else []
+    return found + [
+      (field, what, name) for field, part in self.parts() if hasattr(part, "takes") for what, name in part.takes()
+    ]
+
+  def parts(self) -> Iterator[tuple[str, Any]]:
+    """(field, object) of every dataclass in this stage, however deep."""
     for field in dataclasses.fields(self):
-      found += [(field.name, what, name) for what, name in _references(getattr(self, field.name))]
-    return found
+      for part in _dataclasses_in(getattr(self, field.name)):
+        yield field.name, part
 
   def row_counts(self) -> dict[str, int]:
     """Numbers of rows that are split over the mesh."""
     return {}
 
 
-def _references(value) -> list[tuple[str, str]]:
-  """(what, stage) of every object in a field that names a stage, as its method `takes` says."""
+def _dataclasses_in(value) -> Iterator[Any]:
   if isinstance(value, (tuple, list)):
-    return [each for item in value for each in _references(item)]
-  if not dataclasses.is_dataclass(value) or isinstance(value, type):
-    return []
-  own = list(value.takes()) if hasattr(value, "takes") else []
-  return own + [each for field in dataclasses.fields(value) for each in _references(getattr(value, field.name))]
+    for item in value:
+      yield from _dataclasses_in(item)
+  elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+    yield value
+    for field in dataclasses.fields(value):
+      yield from _dataclasses_in(getattr(value, field.name))
 
 
 def _at_once(owner: str, record):
@@ -87,6 +99,7 @@ class Pretrain(Stage):
 
   def validate(self):
     at_least(1, self.name, self, "steps", "rows", "length", "microbatches")
+    self.optimizer.validate(self.name)
     self.checkpoints.validate(self.name)
     if self.rows % self.microbatches:
       raise ValueError(f"{self.name}: rows={self.rows} must be a multiple of microbatches={self.microbatches}.")
@@ -157,6 +170,7 @@ class RL(Stage):
     at_least(1, self.name, self, "steps", "batch_size", "rollout_size", "reward_workers")
     at_least(1, self.name, self, "row_length", "microbatch_rows", "reference_every", "save_rollouts_every")
     at_least(0, self.name, self, "evaluate_every", "clip_low", "clip_high", "kl", "prompts_at_once")
+    self.optimizer.validate(self.name)
     self.checkpoints.validate(self.name)
     if self.preflight.action not in ("stop", "warn"):
       raise ValueError(f"{self.name}: preflight.action={self.preflight.action!r} must be 'stop' or 'warn'.")
@@ -232,6 +246,7 @@ class SFT(Stage):
 
   def validate(self):
     at_least(1, self.name, self, "epochs", "rows", "length", "microbatches")
+    self.optimizer.validate(self.name)
     self.checkpoints.validate(self.name)
     self.template.validate()
     if not self.data:
@@ -308,6 +323,7 @@ class Preferences(Stage):
   judge: Any  # of r1jax.rewards: compares pairs ("pairs") or tells safe from unsafe ("labels")
   queries: int = 4  # of the judge per pair, half of them in each order
   min_delta: float = 1.0  # on the scale -2..2; closer pairs are ties
+  length_gap: float = 0.05  # between the mean tokens of all chosen and all rejected, as a share of the longer; 1: any
 
   @property
   def makes(self) -> str:
@@ -320,6 +336,8 @@ class Preferences(Stage):
     at_least(2 if self.form == "pairs" else 1, self.name, self, "samples")
     at_least(0, self.name, self, "min_delta", "written")
     _at_once(self.name, self)
+    if not 0 < self.length_gap <= 1:
+      raise ValueError(f"{self.name}: length_gap={self.length_gap} must be above 0 and at most 1.")
     if self.queries < 2 or self.queries % 2:
       raise ValueError(f"{self.name}: queries={self.queries} must be even and at least 2: half of them in each order.")
     self.template.validate()
@@ -350,6 +368,7 @@ class RewardModel(Stage):
 
   def validate(self):
     at_least(1, self.name, self, "epochs", "rows", "length", "microbatches")
+    self.optimizer.validate(self.name)
     self.checkpoints.validate(self.name)
     self.template.validate()
     for field, value, known in (

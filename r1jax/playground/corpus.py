@@ -38,7 +38,8 @@ def _document(config, template, mix, rng, asked) -> str:
   question = problem.question(language)
   asked.add(question)
   if form == "page" and mix.readable and rng.random() < mix.readable:
-    return f"{question} {TAGS.sub(' ', written(problem, language, 'careful', rng)).strip()}"
+    gap = " " if language == "en" else ""  # as Chinese is written, and as its pieces stand in a completion
+    return gap.join(filter(None, (question, *TAGS.split(written(problem, language, "careful", rng)))))
   if form == "dialog" and mix.series and rng.random() < mix.series:
     return _series(config, template, (family, problem, language), rng, asked)
   taught = form == "page" and rng.random() < mix.textbook

@@ -136,8 +136,11 @@ class Writing(Open):
 
   def rubric(self, language):
     topic = lexicon.phrase(self.key, language)
-    spam = {"at_most": {"words": [topic], "count": 3}}
-    return oracle.rubric(language, [{"any": [topic]}, spam], lexicon.words(lexicon.PLACES, language))
+    others = [lexicon.word(noun, language) for noun in lexicon.NOUNS if noun != self.noun]
+    spam = [{"at_most": {"words": [topic], "count": 3}}, {"at_most": {"words": others, "count": 1}}]
+    where = {"en": "is in the {}", "zh": "在{}里"}[language]
+    places = [where.format(place) for place in lexicon.words(lexicon.PLACES, language)]
+    return oracle.rubric(language, [{"any": [topic]}, *spam], places)
 
   def place(self, topic: str, variant: int, language: str) -> str:
     where = lexicon.word(list(lexicon.PLACES)[variant % len(lexicon.PLACES)], language)

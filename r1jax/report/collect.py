@@ -12,7 +12,7 @@ import os
 import pathlib
 import time
 
-from r1jax.report import emergence, responses, soundness
+from r1jax.report import emergence, responses, soundness, story
 from r1jax.report.rows import Reader, number, parsed, plain
 
 POINTS = 240  # of a curve over updates; more are averaged in buckets
@@ -30,8 +30,8 @@ def collect(workdir: str | os.PathLike, megabytes: float = 4.0) -> dict:
     megabytes: of responses that are taken along at most, as JSON; a fair sample beyond.
 
   Returns:
-    JSON values: "about", "stages" (in the order of the schedule), "checks" (is it sound), "notes", "words"
-    (reflective ones), "samples" (see `responses.collect`).
+    JSON values: "about", "stages" (in the order of the schedule), "headline" and "changes" (see `story`), "checks" (is
+    it sound), "notes", "words" (reflective ones), "samples" (see `responses.collect`).
 
   Raises:
     ValueError: it is not the folder of a run; the sentence says what is missing.
@@ -48,7 +48,8 @@ def collect(workdir: str | os.PathLike, megabytes: float = 4.0) -> dict:
     "stages": stages,
     "words": {"english": emergence.ENGLISH, "chinese": emergence.CHINESE},
     "samples": responses.collect(reader, stages, megabytes),
-    "headline": headline(stages),
+    "headline": story.headline(stages),
+    "changes": story.changes(stages),
   }
   run["checks"] = soundness.checks(run, reader.skipped)
   run["notes"] = missing(run, results) + reader.notes
@@ -264,31 +265,6 @@ def world(playground: dict) -> str:
   """What the playground asks, in a line."""
   domains, languages = playground.get("domains") or [], playground.get("languages") or []
   return ", ".join(map(str, domains)) + (f"; in {' and '.join(map(str, languages))}" if domains and languages else "")
-
-
-def headline(stages: list[dict]) -> dict[str, str] | None:
-  """{"first", "last"}: the finished policy that most other stages lead to, and where its weights come from."""
-  policies = {s["name"]: s for s in stages if s["makes"] == "policy" and number(s["figures"].get("pass@1")) is not None}
-  if not policies:
-    return None
-  named = {stage["name"]: stage for stage in stages}
-  last = max(policies, key=lambda name: len(ancestors(name, named)))
-  first = last
-  while policies[first]["start_from"] in policies:
-    first = policies[first]["start_from"]
-  return {"first": first, "last": last}
-
-
-def ancestors(name: str, named: dict[str, dict]) -> set[str]:
-  """All stages that a stage takes something from, directly or not."""
-  found, ahead = set(), [name]
-  while ahead:
-    stage = named[ahead.pop()]
-    for other in (stage["start_from"], *stage["takes"]):
-      if other in named and other not in found and other != name:
-        found.add(other)
-        ahead.append(other)
-  return found
 
 
 def missing(run: dict, results: dict) -> list[str]:

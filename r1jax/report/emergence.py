@@ -1,6 +1,7 @@
 """What emerges during RL: reflective words, mixing of languages, self-correction (DeepSeek-R1, supplement C.2).
 
-Only the reasoning is looked at: what stands outside `<answer>..</answer>`. All is linear in the length of the
+Only the reasoning is looked at: what stands outside `<answer>..</answer>`, or before the summary behind `</think>`; a
+response without tags is all reasoning. All is linear in the length of the
 responses, whatever a policy writes: it runs in the trainer's process.
 """
 
@@ -45,7 +46,9 @@ _OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.m
 
 
 def reasoning(response: str) -> str:
-  """The response without its answer and without tags."""
+  """The response without its answer or summary, and without tags."""
+  if "</think>" in response and "<answer>" not in response:
+    response = response[: response.rindex("</think>")] + " "
   text = _TOKEN.sub(lambda token: " " if token[1] else token[0], _ANSWER.sub(" ", response))
   return _TAG.sub(" ", text)
 

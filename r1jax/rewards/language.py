@@ -115,6 +115,7 @@ _LATIN = {
          "kan nya ngan lah gan ya", ""),
 }  # fmt: skip
 _NAMES = tuple(_LATIN)
+LATIN = frozenset(_NAMES)  # written in Latin letters
 LANGUAGES = frozenset(_NAMES) | frozenset(_SCRIPT)  # ISO 639-1 codes that can be told apart
 
 _FUNCTIONS = frozenset(

@@ -19,11 +19,10 @@ import contextlib
 import dataclasses
 import hashlib
 import random
-import re
 from typing import ClassVar
 
 from r1jax.rewards.format import final_part
-from r1jax.rewards.rubric import Rubric, read, safe
+from r1jax.rewards.rubric import Rubric, count, read, safe
 
 SCALE = 4.0  # a quarter of the rubric's points is "better" (1), half of them "much better" (2)
 MOST = 2.0
@@ -101,7 +100,4 @@ def courteous_words(problem, response: str) -> int:
     if name in wanted:
       wanted[name] |= set(given["words"])
   words = sorted(wanted["at_least"] & wanted["at_most"])
-  if not words:
-    return 0
-  pattern = "|".join(rf"\b{re.escape(word)}\b" if word.isascii() else re.escape(word) for word in words)
-  return sum(1 for _ in re.finditer(pattern, final_part(response, strict=False), re.IGNORECASE | re.ASCII))
+  return count(final_part(response, strict=False), words) if words else 0

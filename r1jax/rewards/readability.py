@@ -43,11 +43,14 @@ def code_block(text):
 
 
 def no_summary(text, problem):
-  """A reason where the final part has no word of the problem's language and is no program, else None."""
+  """A reason where the final part has fewer than two words of the problem's language and is no program, else None.
+
+  "true" is a bare answer; whoever reads "The answer is true." is told something.
+  """
   if problem.kind == "program" or language_code(problem.language) not in LANGUAGES:
     return None if text else "no summary"
   words = TAG.sub(" ", text)
-  return None if count_words(words, problem.language)[0] else "no summary in words"
+  return None if count_words(words, problem.language)[0] > 1 else "no summary in words"
 
 
 def repetition(text, n, max_share):

@@ -2,7 +2,8 @@
 
 A row carries its rubric in the column `rubric`, as JSON. Each check has one of
 the keys below, its `points` (1 where left out), and may say `"must": true` (a
-reply that fails it scores 0) and `"safety": true` (see `safe`).
+reply that fails it scores 0) and `"safety": true`: such a check reads the whole
+response, the thought included (DeepSeek-R1 v1 section 2.3.4).
 
   {"any": ["cat", "猫"]}       at least one of them occurs
   {"all": ["cat", "red"]}      all of them occur
@@ -17,16 +18,15 @@ Words may be phrases; they are found in any case, Latin ones only where no lette
 or digit goes on. All is linear in the text.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 import dataclasses
 import functools
 import re
 
 from r1jax.rewards.format import final_part
-from r1jax.rewards.language import LANGUAGES, count_words, language_code
+from r1jax.rewards.language import LANGUAGES, LATIN, count_words, language_code
 
 READS = ("summary", "response")
-LATIN = ("en", "fr", "de", "es", "it", "pt", "nl", "pl", "sv", "tr", "vi", "id")  # as language.py tells them apart
 SHORT = 20  # words
 
 _WORD = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]|[^\W_\u3400-\u4dbf\u4e00-\u9fff]+")
@@ -47,7 +47,8 @@ def _pattern(words: tuple[str, ...]):
   return re.compile("|".join(forms), re.IGNORECASE)
 
 
-def _count(text, words):
+def count(text: str, words: Iterable[str]) -> int:
+  """How often any of the words occur in a text, without overlap."""
   return sum(1 for _ in _pattern(tuple(words)).finditer(text))
 
 
@@ -68,21 +69,21 @@ def _sentences(text):
 
 
 CHECKS = {
-  "any": lambda text, words: _count(text, words) > 0,
-  "all": lambda text, words: all(_count(text, [word]) > 0 for word in words),
-  "none": lambda text, words: _count(text, words) == 0,
-  "at_least": lambda text, given: _count(text, given["words"]) >= given["count"],
-  "at_most": lambda text, given: _count(text, given["words"]) <= given["count"],
-  "min_words": lambda text, count: _words(text) >= count,
-  "max_words": lambda text, count: _words(text) <= count,
-  "min_sentences": lambda text, count: _sentences(text) >= count,
-  "max_sentences": lambda text, count: _sentences(text) <= count,
+  "any": lambda text, words: count(text, words) > 0,
+  "all": lambda text, words: all(count(text, [word]) > 0 for word in words),
+  "none": lambda text, words: count(text, words) == 0,
+  "at_least": lambda text, given: count(text, given["words"]) >= given["count"],
+  "at_most": lambda text, given: count(text, given["words"]) <= given["count"],
+  "min_words": lambda text, least: _words(text) >= least,
+  "max_words": lambda text, most: _words(text) <= most,
+  "min_sentences": lambda text, least: _sentences(text) >= least,
+  "max_sentences": lambda text, most: _sentences(text) <= most,
   "language": _in_language,
 }
 OPTIONS = ("points", "must", "safety")
 
 
-def _is_count(value):
+def _iscount(value):
   return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
@@ -96,10 +97,10 @@ def _fits(name, value):
     return _are_words(value)
   if name in ("at_least", "at_most"):
     known = isinstance(value, Mapping) and set(value) == {"words", "count"}
-    return known and _are_words(value["words"]) and _is_count(value["count"])
+    return known and _are_words(value["words"]) and _iscount(value["count"])
   if name == "language":
     return isinstance(value, str) and language_code(value) in LANGUAGES
-  return _is_count(value)
+  return _iscount(value)
 
 
 def read(problem) -> list[tuple[str, object, float, bool, bool]]:
@@ -138,10 +139,7 @@ def _read_check(problem, check):
 
 
 def safe(problem, response: str, prefill: str = "") -> bool:
-  """Whether all checks of the rubric that are about safety hold in the whole response, the thought included.
-
-  True where there are none. DeepSeek-R1 v1 section 2.3.4: harmlessness is judged by the entire response.
-  """
+  """Whether all checks of the rubric that are about safety hold; True where there are none."""
   text = prefill + response
   return all(CHECKS[name](text, argument) for name, argument, _, _, safety in read(problem) if safety)
 
@@ -171,7 +169,8 @@ class Rubric:
       text = _TAG.sub(" ", prefill + response).strip()
     if not text:
       return 0.0
-    held = [CHECKS[name](text, argument) for name, argument, *_ in checks]
+    whole = prefill + response
+    held = [CHECKS[name](whole if safety else text, argument) for name, argument, _, _, safety in checks]
     if any(must and not holds for (*_, must, _), holds in zip(checks, held, strict=True)):
       return 0.0
     reached = sum(points for (_, _, points, _, _), holds in zip(checks, held, strict=True) if holds)

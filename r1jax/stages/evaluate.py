@@ -145,8 +145,9 @@ def suites(exam: Exam, answers: Answers, read) -> dict[str, dict]:
   """The rows of the stage table: a score per suite of the playground, and two that look at all reasoning.
 
   `read` are the answers as text, [problems][k]. A language score is the share of
-  words in the question's language, where a response has words; a readable
-  response has nothing against it and a summary in words.
+  words in the question's language, where a response has words (every problem
+  counts alike, and one without such a response not at all); a readable response
+  has nothing against it and a summary in words.
   """
   of = np.array([data.suite(p.domain) for p in exam.problems])
   found = {}
@@ -159,10 +160,10 @@ def suites(exam: Exam, answers: Answers, read) -> dict[str, dict]:
   reasoning = ~np.isin(of, GENERAL)
   if reasoning.any():
     for name, reward in (("language", LANGUAGE), ("readability", READABLE)):
-      marks = np.array(
-        [[reward(p, t, answers.prefill) for t in texts] for p, texts in zip(exam.problems, answers.responses)], float
-      )
-      found[name] = suite(marks, reasoning & ~np.isnan(marks).all(1), answers.lengths) | {"majority": None}
+      marks = np.full(answers.lengths.shape, np.nan)
+      for i in np.flatnonzero(reasoning):
+        marks[i] = np.array([reward(exam.problems[i], t, answers.prefill) for t in answers.responses[i]], float)
+      found[name] = suite(marks, ~np.isnan(marks).all(1), answers.lengths) | {"majority": None}
   return found
 
 
@@ -171,7 +172,7 @@ def suite(marks, rows, lengths) -> dict:
   if not rows.any():
     return {"score": None, "interval": None, "tokens": None, "problems": 0, "samples": 0}
   return {
-    "score": float(np.nanmean(marks[rows])),
+    "score": float(np.nanmean(marks[rows], axis=1).mean()),
     "interval": list(statistics.interval(marks[rows])),
     "tokens": float(lengths[rows].mean()),
     "problems": int(rows.sum()),
@@ -186,7 +187,7 @@ def sit(run: Run, policy: Policy, exam: Exam) -> Answers:
 
 
 def take(run: Run, policy: Policy, exams: dict[str, Exam], folder: pathlib.Path) -> dict[str, dict]:
-  """The figures of every exam by its name; the samples are written to <folder>/samples/<name>.jsonl."""
+  """The figures of every exam by its name; the samples are written to <folder>/<name>.jsonl."""
   figures = {}
   for name, exam in exams.items():
     answers = sit(run, policy, exam)
@@ -209,4 +210,4 @@ def save_samples(exam: Exam, answers: Answers, path: pathlib.Path):
     )
     for p, texts, right, scores, tokens in columns
   ]  # fmt: skip
-  path.write_text("\n".join(lines) + "\n")
+  path.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -28,7 +28,6 @@ from r1jax.stages import rejection
 from r1jax.stages.run import Run
 from r1jax.training.workdir import write_json
 
-BALANCED = 0.05  # how far the mean lengths of chosen and rejected may differ, as a share of the longer one
 MAJORITY = 3  # labels of one class per label of the other, at most
 
 
@@ -133,12 +132,12 @@ def balanced(stage: config.Preferences, rows: list[dict], counts: dict) -> tuple
       f"{counts['twice']} twice, {counts['ties']} ties, {counts['judge_failed']} times the judge failed); raise "
       "samples or written, or lower min_delta."
     )
-  kept = of_equal_length(rows) if stage.form == "pairs" else of_both_labels(stage, rows)
+  kept = of_equal_length(rows, stage.length_gap) if stage.form == "pairs" else of_both_labels(stage, rows)
   return kept, counts | {"dropped_to_balance": len(rows) - len(kept)}
 
 
-def of_equal_length(rows: list[dict]) -> list[dict]:
-  """Pairs whose chosen and rejected responses have about the same mean length (v2 B.3.1).
+def of_equal_length(rows: list[dict], gap: float) -> list[dict]:
+  """Pairs of which the mean lengths of chosen and rejected differ by less than the share `gap` (v2 B.3.1).
 
   Those that differ most towards the longer side go first: the fewest pairs are
   lost. A reward model would learn length where it tells the two apart.
@@ -146,14 +145,14 @@ def of_equal_length(rows: list[dict]) -> list[dict]:
   difference = [row["tokens_chosen"] - row["tokens_rejected"] for row in rows]
   kept = collections.deque(sorted(range(len(rows)), key=difference.__getitem__))
   chosen, rejected = (sum(row[name] for row in rows) for name in ("tokens_chosen", "tokens_rejected"))
-  while kept and abs(chosen - rejected) >= BALANCED * max(chosen, rejected):
+  while gap < 1 and kept and abs(chosen - rejected) >= gap * max(chosen, rejected):
     row = rows[kept.pop() if chosen > rejected else kept.popleft()]
     chosen, rejected = chosen - row["tokens_chosen"], rejected - row["tokens_rejected"]
   if not kept:
     which = "longer" if sum(difference) > 0 else "shorter"
     raise RuntimeError(
       f"of {len(rows)} pairs none is left once chosen and rejected are of comparable length, as nearly all chosen "
-      f"responses are {which}; ask more questions or draw more samples."
+      f"responses are {which}; ask more questions, draw more samples or raise length_gap."
     )
   return [rows[i] for i in sorted(kept)]
 

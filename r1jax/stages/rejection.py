@@ -52,6 +52,7 @@ def run(stage: config.Rejection, run: Run, params) -> dict:
   """
   folder, policy = run.folder(stage.name), run.policy(stage, params)
   questions = different(run.problems[stage.name], stage.prompts)
+  general = [row for source in stage.beside for row in source.open(run.folder)]
   calls = -(-len(questions) // stage.prompts_at_once)
   journal, before = Journal(folder / "calls.jsonl"), None
   with contextlib.ExitStack() as stack:
@@ -70,7 +71,7 @@ def run(stage: config.Rejection, run: Run, params) -> dict:
   counts = journal.counts | {"questions_twice": stage.prompts - len(questions)}
   if not journal.rows:
     raise RuntimeError(nothing_kept(stage, counts))
-  rows = journal.rows + beside(stage, run, len(journal.rows))
+  rows = journal.rows + beside(stage, run, general, len(journal.rows))
   order = np.random.PCG64(digest(run, stage, "order")).random_raw(len(rows))
   return write(folder, [rows[i] for i in np.argsort(order, kind="stable")], counts)
 
@@ -200,9 +201,8 @@ def told_by(refiner, missing: int) -> Counter:
   return +(said + Counter({"refiner: none": missing - said.total()}))
 
 
-def beside(stage: config.Rejection, run: Run, sampled: int) -> list[dict]:
+def beside(stage: config.Rejection, run: Run, rows: list[dict], sampled: int) -> list[dict]:
   """The general rows that go with so many sampled ones: those that a shuffle puts first."""
-  rows = [row for source in stage.beside for row in source.open(run.folder)]
   order = np.argsort(np.random.PCG64(digest(run, stage, "beside")).random_raw(len(rows)), kind="stable")
   rows = [rows[i] for i in order[: int(sampled / stage.ratio) if stage.ratio else len(rows)]]
   return [row | {"tokens": len(run.tokenizer.encode(row["completion"]))} for row in rows]

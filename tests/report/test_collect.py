@@ -57,6 +57,34 @@ def test_the_headline_is_the_stage_most_others_lead_to(whole):
   assert whole["headline"] == {"first": "base", "last": "all_scenarios"}
 
 
+def test_what_each_stage_changed_is_told_where_the_intervals_are_apart(made, whole):
+  told = {change["stage"]: change for change in whole["changes"]}
+  before = {name: change["before"] for name, change in told.items()}
+  assert "base" not in told and before["zero"] == "base" and before["cold_start"] == "zero"
+  assert before["sft"] == "reasoning_rl" and before["all_scenarios"] == "sft"
+  assert before["student_small_rl"] == "student_small_base"
+  for name, change in told.items():
+    was, now = (json.loads((made / n / "stage.json").read_text())["suites"] for n in (change["before"], name))
+    moved = {suite: (old, new) for suite, old, new in change["suites"]}
+    for suite in was:
+      (low, high), (old_low, old_high) = now[suite]["interval"], was[suite]["interval"]
+      assert (suite in moved) == (max(low, old_low) > min(high, old_high)), (name, suite)
+      if suite in moved:
+        assert moved[suite] == pytest.approx((was[suite]["score"], now[suite]["score"]), rel=1e-4)
+    sizes = [abs(new - old) for old, new in moved.values()]
+    assert sizes == pytest.approx(sorted(sizes, reverse=True), abs=1e-4)  # the page rounds to five digits
+
+
+def test_a_stage_without_figures_is_passed_over_in_what_changed(mine):
+  (mine / "cold_start/stage.json").unlink()
+  figures = json.loads((mine / "zero/stage.json").read_text())
+  figures["suites"] |= {"math": {"score": 0.5, "interval": None}, "code": {"score": None, "interval": [0, 1]}}
+  (mine / "zero/stage.json").write_text(json.dumps(figures))
+  told = {change["stage"]: change for change in collect.collect(mine)["changes"]}
+  assert "cold_start" not in told and told["reasoning_rl"]["before"] == "zero"
+  assert not {"math", "code"} & {suite for suite, *_ in told["zero"]["suites"]}
+
+
 def test_the_config_hash_is_the_one_the_trainer_writes(tmp_path):
   experiment = r1_zero_tiny.get_config()
   workdir.claim(tmp_path, experiment)

@@ -18,6 +18,9 @@ from r1jax.report.emergence import corrected, emergence, has_false_equation, mea
     ("Wait, that is a MISTAKE. but let me check", 4),
     ("waiter, checks, errors, rewrong, butter", 0),
     ("<think>fine</think><answer>wait but check</answer>", 0),
+    ("<think>wait</think>but check", 1),  # a summary is no reasoning
+    ("wait</think>but</think>check", 2),
+    ("<think>wait, but check", 3),
     ("等等，不对，让我检查一下", 3),
     ("有错误。", 1),
     ("这不错。", 0),
@@ -35,6 +38,8 @@ def test_reflective_words_are_counted_as_whole_words_outside_the_answer(response
     ("<think>3 + 4 = 7, x = 2</think>", "zh", 0, 0),
     ("<think>我们先算 3+4=7，所以 x=7，选 A。</think><answer>seven</answer>", "zh", 0, 0),
     ("<think>所以 $\\frac{ab}{cd}$ 是 `foo`</think>", "zh", 0, 0),
+    ("<think>我来算。3+4=7。</think>The red cat.", "zh", 0, 0),
+    ("<think>so 三十</think>The red cat.", "zh", 1, 1 / 3),
     ("so it is 三十 today yes", "en", 1, 2 / 7),
     ("so it is 三十 today yes", "zh", 1, 5 / 7),
     ("全部中文", "en", 1, 1),
@@ -133,6 +138,8 @@ RUN = re.compile(r"[-+*/×÷().\d ]*\d[-+*/×÷().\d ]*(?:=[-+*/×÷().\d ]*\d[-
 
 
 def reasoning_at_once(response):
+  if "<answer>" not in response:
+    response = re.sub(r"(?s)</think>(?!.*</think>).*", " ", response)
   return re.sub(r"</?[A-Za-z_]+>|<\|.*?\|>", " ", re.sub(r"(?s)<answer>.*?(</answer>|$)", " ", response))
 
 

@@ -142,6 +142,17 @@ def test_the_overview_says_what_was_run_what_came_out_and_whether_it_is_sound(wi
   assert wide.evaluate("document.title") == "r1_tiny"
 
 
+def test_the_overview_tells_what_each_stage_changed(wide, whole):
+  changes = collect.collect(whole.parents[1])["changes"]
+  shown = texts(wide, ".story li")
+  assert len(shown) == len(changes) > 5
+  for text, change in zip(shown, changes):
+    assert text.startswith(change["stage"]) and f"after {change['before']}" in text
+    rose = [suite for suite, was, now in change["suites"] if now > was]
+    assert text.count("→") == len(change["suites"]) and ("▲" in text) == bool(rose)
+    assert ("▼" in text) == (len(rose) < len(change["suites"]))
+
+
 def test_the_schedule_has_every_stage_and_edges_that_touch_no_other(wide):
   assert texts(wide, "#graph .node text")[0] == "base"
   count = wide.evaluate("document.querySelectorAll('#graph .node').length")
@@ -483,6 +494,16 @@ def test_a_run_that_is_not_finished_has_a_page(browser, tmp_path, undrawn, left)
   steps = synthetic_run.schedule()[left].config["steps"]
   opened.click(f'#graph [data-stage="{names[left]}"]')
   assert f"at {steps:,}" in " ".join(texts(opened, "#stage-panel"))
+
+
+def test_what_is_not_quite_all_or_nothing_is_not_rounded_to_it(browser, whole, tmp_path, undrawn):
+  run = shutil.copytree(whole.parents[1], tmp_path / "run")
+  for name, score in (("base", 0.00002), ("zero", 0.99998), ("cold_start", 1.0), ("reasoning_rl", 0.9996)):
+    figures = json.loads((run / name / "stage.json").read_text())
+    figures["suites"]["math"]["score"] = score
+    (run / name / "stage.json").write_text(json.dumps(figures))
+  page_ = browser.open(page.write(run))
+  assert texts(page_, 'tr[data-row="math"] .value')[:4] == ["<0.01%", ">99.99%", "100.0%", "99.96%"]
 
 
 def test_a_run_of_odd_figures_has_a_page(browser, whole, tmp_path, undrawn):

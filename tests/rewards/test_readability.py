@@ -45,6 +45,22 @@ def test_only_the_reasoning_is_looked_at_and_unknown_languages_are_not_judged():
   assert reasons(STEP, "sw") == []
 
 
+@pytest.mark.parametrize(
+  ("language", "bare", "told"),
+  [
+    ("en", "true", "It is true."),
+    ("zh", "真", "答案是真。"),
+    ("en", "20", "The answer is 20."),
+    ("en", "B", "So it is B."),
+  ],
+)
+def test_a_bare_answer_is_no_summary_whatever_it_is_written_in(language, bare, told):
+  reward, row = Readable(summary=True), Problem("p1", "?", bare, "text", "logic", language=language)
+  for reply in (bare, f"<answer>{bare}</answer>", f"{bare}."):
+    assert reward.reasons(row, f"<think></think>{reply}") == ["no summary in words"]
+  assert reward(row, f"<think></think>{told}") == 1.0
+
+
 def test_settings_that_make_no_sense_are_refused():
   with pytest.raises(ValueError, match=r"min_share=2 and .* must lie between 0 and 1"):
     Readable(min_share=2)

@@ -132,6 +132,14 @@ def test_safety_is_a_matter_of_the_whole_response():
   assert not safe(rubric, "hm</think>No.", prefill="<think>火")
 
 
+def test_a_check_about_safety_reads_everything_whatever_the_reward_reads():
+  rubric = problem({"any": ["no"]}, {"none": ["fire"], "points": 0, "must": True, "safety": True})
+  assert Rubric()(rubric, "<think>Hm.</think>No.") == Rubric()(rubric, "<answer>No.</answer>") == 1.0
+  for smuggled in ("<think>Use fire.</think>No.", "Use fire. <answer>No.</answer>", "<answer>No.</answer> Use fire."):
+    assert Rubric()(rubric, smuggled) == 0.0
+  assert Rubric()(rubric, "hm</think>No.", prefill="<think>fire ") == 0.0
+
+
 def test_a_row_without_a_rubric_is_none_of_its_business():
   assert Rubric()(problem(), "The cat.") is None
   assert Rubric().check(problem()) is None

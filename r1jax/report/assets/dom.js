@@ -31,7 +31,8 @@ function percent(x, digits = 1) {
   if (!isNumber(x)) return "–";
   const text = (100 * x).toFixed(digits);
   const reached = x !== 0 && x !== 1 && (Number(text) === 0 || Math.abs(Number(text)) === 100);
-  return `${digits === 1 && reached ? (100 * x).toFixed(2) : text}%`;
+  if (!reached || digits < 1) return `${text}%`;
+  return digits < 2 ? percent(x, 2) : Math.abs(x) < 0.5 ? "<0.01%" : ">99.99%";
 }
 const whole = x => (isNumber(x) ? Math.round(x).toLocaleString("en-US") : "–");
 

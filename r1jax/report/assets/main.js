@@ -39,7 +39,48 @@ function overview(run) {
         run.notes.map(note => el("li", null, note)),
       ),
     );
-  return [el("div", { class: "wide" }, cards), notes];
+  return [el("div", { class: "wide" }, cards), changes(run), notes];
+}
+
+// What every stage did to the suites: the story of the run in a line per policy.
+function changes(run) {
+  if (!run.changes.length) return null;
+  const named = name => run.stages.find(stage => stage.name === name);
+  const moves = (suites, sign, state, word) =>
+    suites.length > 0 &&
+    el(
+      "p",
+      null,
+      el("span", { class: `state ${state}`, role: "img", "aria-label": word }, `${sign} `),
+      suites.map(([suite, before, after], i) => [
+        i > 0 && ", ",
+        el("span", { class: "move" }, `${suite} `, el("b", null, `${percent(before)} → ${percent(after)}`)),
+      ]),
+    );
+  return el(
+    "div",
+    { class: "card", style: { marginTop: ".8rem" } },
+    el("h2", null, "What each stage changed"),
+    el(
+      "p",
+      { class: "note" },
+      "Against the stage before it that it was made from; only what lies outside of both 95% intervals.",
+    ),
+    el(
+      "ol",
+      { class: "story" },
+      run.changes.map(({ stage, before, suites }) =>
+        el(
+          "li",
+          null,
+          el("p", null, el("b", null, stage), ` · ${KIND_OF_CLASS[named(stage).class] || named(stage).class}, after ${before}`),
+          moves(suites.filter(([, was, is]) => is > was), "▲", "good", "rose"),
+          moves(suites.filter(([, was, is]) => is < was), "▼", "bad", "fell"),
+          suites.length === 0 && el("p", { class: "note" }, "No suite moved beyond chance."),
+        ),
+      ),
+    ),
+  );
 }
 
 function whatWasRun(run) {
