@@ -246,7 +246,7 @@ def made(name: str, run: Run) -> dict:
 
 
 def start_params(stage, run: Run):
-  """The parameters a stage starts from: the last checkpoint of its parent, which its hash vouches for, or random ones."""
+  """The parameters a stage starts from: those of its parent, held against the hash it recorded, or random ones."""
   model = run.experiment.model_of(stage)
   if not stage.start_from:
     return states.init_params(model, run.experiment.seed)

@@ -23,6 +23,7 @@ from r1jax.data.rows import column
 class Context:
   """What a stage knows and its data do not."""
 
+  seed: int = 0  # the run's
   check: Callable[[Any], str | None] | None = None  # of the rewards: why a problem cannot be rewarded, or None
   prompt_length: Callable[[Any], int] | None = None  # tokens of a problem in the stage's template
   max_prompt: int | None = None  # tokens that the stage's prompts have room for; a problem with more is a bad row

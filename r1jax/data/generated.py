@@ -93,7 +93,7 @@ class PlaygroundProblems:
   """The training problems of the built-in world: endless, and held out from evaluation by construction."""
 
   playground: config.Playground
-  seed: int = 0
+  seed: int | None = None  # None: the run's
   weight: float = 1.0  # share of a mixture, relative to the other sources
 
   def validate(self):
@@ -104,14 +104,13 @@ class PlaygroundProblems:
 
   def open(self, context: Context = NOTHING_KNOWN, filters: tuple[Any, ...] = ()) -> "ProblemSource":
     """Filters are a ValueError: an endless source cannot be read through."""
-    del context
     self.validate()
     if filters:
       raise ValueError(
         f"filters {', '.join(each.name for each in filters)} cannot be applied to the endless playground; "
         "choose its domains, levels and languages, and give filters to the other sources."
       )
-    return ProblemSource(self.playground, self.seed)
+    return ProblemSource(self.playground, context.seed if self.seed is None else self.seed)
 
 
 class ProblemSource:

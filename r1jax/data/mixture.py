@@ -111,7 +111,7 @@ class Mixed:
 
 
 class Switched:
-  """An endless row that goes over into another one at a position."""
+  """An endless row that goes over into another one at a position, without beginning that one from its start."""
 
   def __init__(self, first, later, at: int):
     self.first, self.later, self._at = first, later, at
@@ -120,7 +120,7 @@ class Switched:
     return ENDLESS
 
   def __getitem__(self, index: int):
-    return self.first[index] if index < self._at else self.later[index - self._at]
+    return self.first[index] if index < self._at else self.later[index]
 
   @property
   def fingerprint(self) -> str:

@@ -16,7 +16,7 @@ from r1jax.models import reward_head
 from r1jax.rewards.compose import given
 from r1jax.rewards.format import final_part
 from r1jax.training import state as states
-from r1jax.training.checkpoints import Checkpoints
+from r1jax.training.checkpoints import Checkpoints, params_sha256
 
 
 def what_it_reads(stage: config.RewardModel, text: str) -> str:
@@ -112,6 +112,11 @@ def _open(name, run, shape):
   model = run.experiment.model_of(stage)
   with Checkpoints(run.folder(name) / "checkpoints", 1, 1000) as checkpoints:
     params = checkpoints.restore_params(abstract_params=states.abstract_params(model, reward_head.declare))
+  if params_sha256(params) != run.figures(name)["params_sha256"]:
+    raise ValueError(
+      f"the checkpoint of reward model {name!r} is not that of its stage.json; restore it, or remove "
+      f"{run.folder(name)} to make it again."
+    )
   return Critic(stage, model, params, run.figures(name), run.tokenizer, shape)
 
 

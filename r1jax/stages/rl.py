@@ -95,6 +95,7 @@ def open_source(source, stage, run: Run, scorer: Scorer):
   if source is None:
     return ProblemSource(e.playground, e.seed)
   context = Context(
+    seed=e.seed,
     check=scorer.check,
     prompt_length=data.prompt_length(stage.template, run.tokenizer),
     max_prompt=stage.sampling.max_prompt,
