@@ -1,6 +1,7 @@
 """Mixtures: exact shares, every problem once an epoch, the same row on any number of processes, resumed to the row."""
 
 from collections import Counter
+import dataclasses
 import itertools
 import json
 
@@ -10,14 +11,18 @@ import pytest
 
 from r1jax import config
 from r1jax.data import problems as data
-from r1jax.data.filters import Only
+from r1jax.data.filters import Context, Only
 from r1jax.data.generated import PlaygroundProblems
-from r1jax.data.mixture import Mixed, Mixture, Part
+from r1jax.data.mixture import Mixed, Mixture, Part, Switched
 from r1jax.data.sources import Jsonl
 
 PLAYGROUND = config.Playground(
   domains=("arithmetic",), levels=(1, 2), mix=config.Mix(), documents=1, evaluation_problems=1
 )
+
+
+def of(domain, **fields):
+  return PlaygroundProblems(playground=dataclasses.replace(PLAYGROUND, domains=(domain,)), **fields)
 
 
 class Rows(list):
@@ -194,3 +199,17 @@ def test_the_playground_is_asked_in_the_order_of_its_problems():
   batches = data.problem_batches(PLAYGROUND, 3, 4)
   source = PlaygroundProblems(playground=PLAYGROUND, seed=3).open()
   assert [next(batches), next(batches)] == [take(source, 4), take(source, 4, first=4)]
+
+
+def test_a_switched_row_is_the_first_up_to_the_position_and_the_other_from_it_on():
+  first, later = (of(domain).open(Context(seed=3)) for domain in ("arithmetic", "logic"))
+  row = Switched(first, later, 5)
+  assert [row[i].id for i in range(10)] == [(first if i < 5 else later)[i].id for i in range(10)]
+  assert [row[i].domain for i in (4, 5)] == ["arithmetic", "logic"]
+  assert Switched(first, later, 6).fingerprint != row.fingerprint != Switched(later, first, 5).fingerprint
+
+
+def test_the_playground_follows_the_seed_of_the_run_unless_it_has_one():
+  ids = lambda source, seed: [source.open(Context(seed=seed))[i].id for i in range(8)]
+  free, fixed = of("arithmetic"), of("arithmetic", seed=7)
+  assert ids(free, 1) != ids(free, 2) and ids(fixed, 1) == ids(fixed, 2) == ids(free, 7)

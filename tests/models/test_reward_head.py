@@ -61,7 +61,7 @@ def score_of(model, params, tokens, length):
 
 def slow_loss(model, params, batch):
   """(loss without balance, gradient): the formulas written out, the chain rule by hand."""
-  total, gradients = 0.0, jax.tree.map(jnp.zeros_like, params)
+  total, gradients = 0.0, jax.tree.map(np.zeros_like, jax.device_get(params))
   for tokens, lengths, safe, weight in zip(batch.tokens, batch.lengths, batch.safe, batch.weight):
     scores = np.array([score_of(model, params, x, n)[0] for x, n in zip(tokens, lengths)])
     if len(scores) == 2:
@@ -73,8 +73,8 @@ def slow_loss(model, params, batch):
     by_balance = model.experts.balance * weight / len(scores)
     for x, n, factor in zip(tokens, lengths, by_score):
       _, more = one_at_a_time(model, params, x[None, :n], float(factor), float(by_balance))
-      gradients = jax.tree.map(jnp.add, gradients, more)
-  return jax.device_get((total, gradients))
+      gradients = jax.tree.map(np.add, gradients, jax.device_get(more))
+  return total, gradients
 
 
 def gradient(model, kind, random_params, microbatches):
