@@ -61,7 +61,7 @@ def measure(run: Run, stage: config.RL, params, scorer: Scorer) -> tuple[float, 
   for step in range(1 + REPEATS.value):
     prompts = data.make_prompts(next(batches), stage.template, run.tokenizer, stage.sampling.max_prompt)
     start = time.perf_counter()
-    _, _, scores = roll_out(run, stage, params, prompts, jax.random.key(step), scorer)
+    _, _, scores = roll_out(run, stage, run.policy(stage, params), prompts, jax.random.key(step), scorer)
     sampled = time.perf_counter()
     join([score.result() for score in scores])
     rows.append((sampled - start, time.perf_counter() - sampled))

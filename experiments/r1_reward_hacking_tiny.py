@@ -4,9 +4,10 @@
   python -m r1jax.main --config=experiments/r1_reward_hacking_tiny.py
 
 Both branches start from the SFT stage of the first run and train on general
-questions alone, much longer than r1_tiny does. The judge of `naive` likes
-courtesy, which the oracle wants once and not more: its reward model's score
-rises while the oracle's falls. That of `honest` sees what the oracle sees.
+questions alone, much longer than r1_tiny does; lengths are not balanced, which
+would leave out most of the gushing replies. The judge of `naive` likes courtesy,
+which the oracle wants once and not more: its reward model's score rises while
+the oracle's falls. That of `honest` sees what the oracle sees.
 """
 
 import dataclasses
@@ -23,14 +24,14 @@ def get_config() -> config.Experiment:
   return dataclasses.replace(
     r1_tiny.get_config(),
     name="r1_reward_hacking_tiny",
-    stages=(*branch("honest", OracleJudge()), *branch("naive", OracleJudge(bias=0.3))),
+    stages=(*branch("honest", OracleJudge()), *branch("naive", OracleJudge(bias=0.5))),
   )
 
 
 def branch(name: str, judge: OracleJudge) -> tuple[config.Stage, ...]:
   """Pairs by this judge, a reward model of them, RL against it."""
   pairs, _, helpful, _ = r1_tiny.reward_models()
-  pairs = dataclasses.replace(pairs, name=f"{name}_pairs", start_from=START, judge=judge, written=3)
+  pairs = dataclasses.replace(pairs, name=f"{name}_pairs", start_from=START, judge=judge, written=3, length_gap=1.0)
   helpful = dataclasses.replace(helpful, name=f"{name}_rm", start_from=START, data=(Pairs(stage=pairs.name),))
   rewards = (Preference(stage=helpful.name, name="helpful"), Format(structure="flexible"))
   rl = dataclasses.replace(

@@ -211,7 +211,7 @@ def written(problems, index: int, count: int, first: str = "") -> list[str]:
   Raises:
     ValueError: the problem is not the playground's.
   """
-  from r1jax.playground import readable
+  from r1jax.playground import readable, world
 
   problem = problems[index]
   if isinstance(problems, Mixed):
@@ -219,20 +219,10 @@ def written(problems, index: int, count: int, first: str = "") -> list[str]:
     problems = problems.sources[source]
   if not isinstance(problems, ProblemSource):
     raise ValueError("written responses exist for the playground's problems only; set written=0 for other sources.")
-  family = _family_at(problems, index)
-  assert family.id == problem.id
+  family, _ = world.family_at(problems.playground, "train", problems.seed, index)
   rng = random.Random(f"{problems.seed}/written/{problem.id}/{problem.language}")
   styles = rng.sample(STYLES, len(STYLES))
   if first:
     styles.remove(first)
     styles.insert(0, first)
   return [readable.written(family, problem.language, styles[i % len(styles)], rng) for i in range(count)]
-
-
-def _family_at(problems: ProblemSource, index: int):
-  """The playground's own form of a problem: what its writers know."""
-  from r1jax.playground import world
-
-  rng = random.Random(f"{problems.seed}/train/{index}")
-  family, level, _ = world.deal(problems.playground, rng)
-  return world.draw(problems.playground, family, level, "train", rng)

@@ -91,15 +91,21 @@ def draw(config: Playground, family: type[Family], level: int, split: str, rng: 
 
 
 def problem_at(config: Playground, split: str, seed: int, index: int) -> Problem:
-  """The problem number `index` of an endless row, uniform over domains, levels and languages.
+  """The problem number `index` of an endless row, by the weights of the domains, uniform over levels and languages.
 
   Depends on the arguments alone, so a data iterator is its index.
   """
+  family, language = family_at(config, split, seed, index)
+  return family.problem(language)
+
+
+def family_at(config: Playground, split: str, seed: int, index: int) -> tuple[Family, str]:
+  """The same with all that its writers know, and the language it is asked in."""
   if split not in ("train", "held_out"):
     raise ValueError(f"split={split!r} must be 'train' or 'held_out'.")
   rng = random.Random(f"{seed}/{split}/{index}")
   family, level, language = deal(config, rng)
-  return draw(config, family, level, split, rng).problem(language)
+  return draw(config, family, level, split, rng), language
 
 
 def completion_at(
