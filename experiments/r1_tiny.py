@@ -6,7 +6,7 @@
                                                                \\ distillation, beside RL alone
 
 The world has five families of reasoning problems and eight general tasks, in
-English and Chinese. In its corpus half of the careful writers think in English
+English and Chinese. In its corpus most of the careful writers think in English
 when asked in Chinese: so R1-Zero drifts into English thinking, and the cold
 start and the language reward have something to cure. The general data that SFT
 learns from is of mixed quality, and the last stage has to make it better.
@@ -47,7 +47,7 @@ WORLD = config.Playground(
   levels=(1,),
   languages=("en", "zh"),
   mix=config.Mix(
-    bare=0.64, slip=0.06, careful=0.22, corrected=0.08, mixed=0.05, mixed_careful=0.5, spoken=0.5,
+    bare=0.64, slip=0.06, careful=0.22, corrected=0.08, mixed=0.05, mixed_careful=0.7, spoken=0.5,
     dialog=0.55, page=0.25, textbook=0.8, drill=0.2, readable=0.1, series=0.1,
   ),
   documents=48_000,
