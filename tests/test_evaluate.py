@@ -128,3 +128,19 @@ def test_a_language_score_counts_problems_alike_however_many_of_their_responses_
   language = figures["suites"]["language"]
   assert language["score"] == pytest.approx(1 / 3) and language["problems"] == 3
   assert language["interval"][0] <= language["score"] <= language["interval"][1]
+
+
+def test_overall_figures_are_of_the_problems_that_need_reasoning(a_run, monkeypatch):
+  rubric = {"rubric": [{"any": ["cat"], "points": 1}]}
+  problems = (
+    Problem("a", "1+1", "2", "number", "arithmetic"),
+    Problem("b", "cat", "", "open", "writing", columns=rubric),
+    Problem("c", "dog", "", "open", "writing", columns=rubric),
+  )
+  Policy(monkeypatch, lambda text, row, i: "2" if i == 0 else "the cat")
+  found, figures = answers(a_run, evaluate.held_out(a_run.experiment.evaluation, problems))
+  assert found.scores.tolist() == [[1, 0, 0, 0], [0, 1, 1, 1], [0, 1, 1, 1]]
+  assert figures["pass@1"] == 0.25 and figures["per_language"]["en"]["problems"] == 1
+  assert figures["response_length"] == pytest.approx((1 + 3 * 7) / 4)
+  assert figures["per_domain"]["writing"]["pass@1"] == figures["suites"]["helpfulness"]["score"] == 0.75
+  assert figures["suites"]["math"]["majority"] == 0 and figures["suites"]["helpfulness"]["majority"] is None

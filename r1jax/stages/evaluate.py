@@ -127,29 +127,44 @@ def draw(run: Run, policy: Policy, prompts, key, sampling: config.Sampling, grou
 
 
 def summarize(exam: Exam, answers: Answers) -> dict:
-  """The figures of one stage on one exam for results.json: overall, per suite, domain, level and language."""
-  problems, prefill, lengths = exam.problems, answers.prefill, answers.lengths
-  flat = [p for p, texts in zip(problems, answers.responses) for _ in texts]
-  texts = [t for texts in answers.responses for t in texts]
-  read = [[extract_answer(t, prefill, strict=False) for t in texts] for texts in answers.responses]
-  seen = emergence.emergence(texts, [p.language for p in flat], answers.correct.reshape(-1), [p.domain for p in flat])
-  domains = seen.pop("per_domain")
-  by = lambda name: statistics.breakdown([getattr(p, name) for p in problems], answers.correct, response_length=lengths)
-  per_domain = {domain: figures | domains[domain] for domain, figures in by("domain").items()}
-  overall = statistics.accuracy(answers.correct, read, exam.majority) | {"response_length": float(lengths.mean())}
-  parts = {"per_domain": per_domain, "per_level": by("level"), "per_language": by("language")}
-  return overall | seen | parts | {"suites": suites(exam, answers, read)}
+  """The figures of one stage on one exam for results.json.
+
+  Overall, per level and per language: the problems that need reasoning, all of
+  them where the exam has no others. Per domain and per suite: all.
+  """
+  of = np.array([data.suite(p.domain) for p in exam.problems])
+  reasoning = ~np.isin(of, GENERAL)
+  rows = np.flatnonzero(reasoning if reasoning.any() else ~reasoning)
+  read = [[extract_answer(t, answers.prefill, strict=False) for t in texts] for texts in answers.responses]
+  problems, correct, lengths = [exam.problems[i] for i in rows], answers.correct[rows], answers.lengths[rows]
+  overall = statistics.accuracy(correct, [read[i] for i in rows], exam.majority)
+  overall |= {"response_length": float(lengths.mean())} | seen(exam, answers, rows)
+  for name in ("level", "language"):
+    labels = [getattr(p, name) for p in problems]
+    overall[f"per_{name}"] = statistics.breakdown(labels, correct, response_length=lengths)
+  domains = seen(exam, answers, range(len(exam.problems)), "per_domain")
+  by_domain = statistics.breakdown([p.domain for p in exam.problems], answers.correct, response_length=answers.lengths)
+  per_domain = {domain: figures | domains[domain] for domain, figures in by_domain.items()}
+  return overall | {"per_domain": per_domain, "suites": suites(exam, answers, read, of)}
 
 
-def suites(exam: Exam, answers: Answers, read) -> dict[str, dict]:
+def seen(exam: Exam, answers: Answers, rows, part: str = "") -> dict:
+  """What emerges in the responses to some of the problems: over all of them, or only the figures under `part`."""
+  rows, k = list(rows), answers.lengths.shape[1]
+  of = lambda name: [getattr(exam.problems[i], name) for i in rows for _ in range(k)]
+  texts = [text for i in rows for text in answers.responses[i]]
+  found = emergence.emergence(texts, of("language"), answers.correct[rows].reshape(-1), of("domain"))
+  return found[part] if part else {name: value for name, value in found.items() if name != "per_domain"}
+
+
+def suites(exam: Exam, answers: Answers, read, of) -> dict[str, dict]:
   """The rows of the stage table: a score per suite of the playground, and two that look at all reasoning.
 
-  `read` are the answers as text, [problems][k]. A language score is the share of
+  `read` are the answers as text, [problems][k], `of` the suites of the problems. A language score is the share of
   words in the question's language, where a response has words (every problem
   counts alike, and one without such a response not at all); a readable response
   has nothing against it and a summary in words.
   """
-  of = np.array([data.suite(p.domain) for p in exam.problems])
   found = {}
   for name in dict.fromkeys(of):
     rows = of == name

@@ -160,8 +160,8 @@ function outcome(run) {
       "p",
       { class: "answer" },
       same
-        ? `${h.last} answers ${percent(last["pass@1"])} of the held-out problems right.`
-        : `${h.last} answers ${percent(last["pass@1"])} of the held-out problems right, ${h.first} ${percent(first["pass@1"])}.`,
+        ? `${h.last} answers ${percent(last["pass@1"])} of the held-out reasoning problems right.`
+        : `${h.last} answers ${percent(last["pass@1"])} of the held-out reasoning problems right, ${h.first} ${percent(first["pass@1"])}.`,
     ),
     el(
       "div",

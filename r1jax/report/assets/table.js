@@ -22,7 +22,7 @@ function tableRows(policies) {
   });
   const votes = keys(f => f).filter(name => /^(majority|pass)@\d+$/.test(name));
   for (const name of ["pass@1", ...votes.filter(name => name !== "pass@1").sort()])
-    collect("All held-out problems", [name], overall(name));
+    collect("Held-out problems that need reasoning", [name], overall(name));
   collect("Suites", suites, (stage, name) => (stage.figures.suites || {})[name]);
   const part = field => (stage, name) => {
     const entry = (stage.figures[field] || {})[name];
