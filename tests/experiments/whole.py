@@ -45,7 +45,7 @@ def quick(stage: config.Stage) -> config.Stage:
     }  # fmt: skip
   elif isinstance(stage, config.SFT):
     data = tuple(source for source in stage.data if source.stage not in LEFT_OUT)
-    change |= {"epochs": 2, "rows": 2, "checkpoints": EVERY, "data": data}
+    change |= {"epochs": 3, "rows": 1, "checkpoints": EVERY, "data": data}
   elif isinstance(stage, config.Rejection):
     sampling = dataclasses.replace(SAMPLING, max_prompt=stage.sampling.max_prompt)
     beside = tuple(dataclasses.replace(source, count=8) for source in stage.beside)

@@ -1,14 +1,12 @@
 """The pictures hold the numbers they were given; the table prints every measurement."""
 
-import io
 import struct
 
 from matplotlib.figure import Figure
 import numpy as np
 import pytest
-import rich.console
 
-from r1jax.report import curves, summary
+from r1jax.report import curves
 
 
 @pytest.fixture
@@ -56,47 +54,3 @@ def test_one_point_is_enough(tmp_path):
   curves.accuracy_curve(tmp_path / "a.png", [0], [0.1], [[0, 0.2]], [0.1], 4)
   curves.length_curve(tmp_path / "l.png", [0], [10], [0])
   assert len(list(tmp_path.iterdir())) == 2
-
-
-def stage(pass1, **more):
-  numbers = {
-    "pass@1": pass1,
-    "pass@1_interval": [pass1 - 0.02, pass1 + 0.02],
-    "majority@16": pass1 + 0.1,
-    "pass@64": 0.9,
-    "response_length": 24.5,
-    "reflection_rate": 0.125,
-    "params_sha256": "0" * 64,
-    "seconds": 61.2,
-    "per_domain": {"sums": {"pass@1": pass1, "response_length": 12.0, "reflection_rate": 0.5}},
-    "per_level": {"1": {"pass@1": 0.33, "response_length": 12.0}},
-  }
-  return numbers | more
-
-
-def test_the_summary_prints_every_measurement_and_both_answers():
-  console = rich.console.Console(file=io.StringIO(), width=120)
-  results = {"stages": {"base": stage(0.15), "zero": stage(0.71, **{"majority@16": 0.867})}}
-  sample = {
-    "question": "3 * [4]?",
-    "answer": "12",
-    "responses": {"base": "<think>\n[bold]13</think>", "zero": "wait, 12"},
-    "correct": {"base": False, "zero": True},
-  }
-  summary.show(results, [sample], console)
-  text = console.file.getvalue()
-  for shown in (
-    "15.0% [13.0%, 17.0%]", "71.0% [69.0%, 73.0%]", "majority@16", "86.7%", "pass@64", "90.0%", "24.5", "12.5%", "61",
-    "sums", "33.0%", "3 * [4]?  (answer: 12)", "base: wrong", "zero: right", "[bold]13", "wait, 12",
-  ):  # fmt: skip
-    assert shown in text, shown
-
-
-def test_a_stage_that_was_not_measured_shows_dashes():
-  console = rich.console.Console(file=io.StringIO(), width=120)
-  summary.show({"stages": {"base": {"seconds": 3.0}, "zero": stage(0.7)}}, [], console)
-  lines = console.file.getvalue().splitlines()
-  for key in ("pass@1", "majority@16", "response length", "sums"):
-    (line,) = (line for line in lines if line.startswith(f"│ {key}"))
-    assert " - │" in line, key
-  assert "3 │" in next(line for line in lines if line.startswith("│ seconds"))

@@ -133,7 +133,8 @@ def test_the_overview_says_what_was_run_what_came_out_and_whether_it_is_sound(wi
   figures = json.loads((whole.parents[1] / "all_scenarios/stage.json").read_text())
   first = json.loads((whole.parents[1] / "base/stage.json").read_text())
   assert (
-    f"all_scenarios answers {figures['pass@1']:.1%} of the held-out reasoning problems right, base {first['pass@1']:.1%}" in text
+    f"all_scenarios answers {figures['pass@1']:.1%} of the held-out reasoning problems right, base {first['pass@1']:.1%}"
+    in text
   )
   assert "16: pretraining (2), reinforcement learning (5)" in text
   assert "12 of 13 checks are fine; 1 to look at." in text
