@@ -12,7 +12,6 @@ from r1jax.playground.general import Spoken
 from r1jax.types import Problem
 
 OPENING = {"en": "I work it out. ", "zh": "我来算。"}
-CLOSING = {"en": ". That fits.", "zh": "。没问题。"}
 SUMMARY = {"en": "The answer is {}.", "zh": "答案是{}。"}
 CODE = {"def", "return", "sum", "max", "min", "len"}  # no words of a language
 
@@ -43,8 +42,9 @@ def rewrite(problem: Problem, think: str, answer: str) -> str | None:
     return None
   if _foreign(steps, language):
     return None
+  closing = VOICES[language].closings[0].format(answer)  # says it once more: the summary is not far from its answer
   told = answer if problem.kind == "program" else SUMMARY[language].format(answer)
-  return f"<think>{OPENING[language]}{steps}{CLOSING[language]}</think>{told}"
+  return f"<think>{OPENING[language]}{steps}{closing}</think>{told}"
 
 
 def written(problem: Family, language: str, style: str, rng: random.Random) -> str:

@@ -194,7 +194,7 @@ def test_readable_pages_are_summed_up_and_have_no_tags():
   world = small(("arithmetic",), Mix(dialog=0.0, page=1.0, drill=0.0, readable=1.0), languages=("en",))
   for text in documents(world, TEMPLATE, 0):
     question, answer = re.fullmatch(
-      r"(What is .*\?) I work it out\. .*\. That fits\. The answer is (\d+)\.", text
+      r"(What is .*\?) I work it out\. .*, so it is \d+\. The answer is (\d+)\.", text
     ).groups()
     assert eval(question[len("What is ") : -1]) == int(answer)
 

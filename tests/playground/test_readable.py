@@ -45,7 +45,7 @@ def test_a_right_trajectory_is_rewritten_into_a_right_summary_in_one_language(do
 
 def length(text):
   """Tokens where words, tags and the words between steps are one each, as the tokenizer makes them."""
-  words = [word for voice in VOICES.values() for word in (voice.wait, voice.low, voice.high, "没问题", "答案")]
+  words = [word for voice in VOICES.values() for word in (voice.wait, voice.low, voice.high, "所以是", "答案")]
   return pieces(re.sub("|".join(["</?(?:think|answer)>", *words]), "#", text))
 
 
@@ -59,17 +59,17 @@ def test_the_steps_are_kept_and_hardly_anything_is_added(domain):
     steps = re.findall(r"[-+*=~\d]{3,}", work)
     assert [step for step in steps if step not in text] == []
     before = f"<think>{work}</think><answer>{answer}</answer>"
-    assert length(text) - length(before) <= 13
+    assert length(text) - length(before) - length(answer) <= 15  # an opening, a closing that says the answer, a summary
 
 
 def test_words_of_the_other_language_are_translated():
   zh = FAMILIES["equations"](1, 1, 10, 12).problem("zh")
   assert rewrite(zh, "Let me see. 1:1+10=11~12 wait,2:2+10=12~12 yes, so it is 2.", "2") == (
-    "<think>我来算。1:1+10=11~12 等等,2:2+10=12~12 对。没问题。</think>答案是2。"
+    "<think>我来算。1:1+10=11~12 等等,2:2+10=12~12 对,所以是2。</think>答案是2。"
   )
   en = FAMILIES["logic"](1, "1&(!0)").problem("en")
   assert rewrite(en, "我来看看。非假=真;真且真=真,就是真。", "true") == (
-    "<think>I work it out. not false=true;true and true=true. That fits.</think>The answer is true."
+    "<think>I work it out. not false=true;true and true=true, so it is true.</think>The answer is true."
   )
 
 
