@@ -17,7 +17,7 @@ from r1jax.rewards import Scorer
 from r1jax.stages import evaluate, preferences, pretrain, rejection, reward_model, rl, sft
 from r1jax.stages.run import Run
 from r1jax.training import state as states
-from r1jax.training.checkpoints import Checkpoints, params_sha256
+from r1jax.training.checkpoints import params_sha256
 from r1jax.training.workdir import claim, config_dict, config_sha256, differences, write_json
 
 VERSIONS = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
@@ -134,9 +134,10 @@ def check_stage(stage: config.Stage, run: Run):
   """`check` of one stage: its rewards, its questions, the exam in its template, its data."""
   evaluation = run.experiment.evaluation
   if isinstance(stage, (config.RL, config.Rejection, config.Preferences)):
-    scorer = Scorer(stage.rewards if hasattr(stage, "rewards") else (stage.judge,), None)
+    scorer = Scorer((stage.judge,) if isinstance(stage, config.Preferences) else stage.rewards, None)
     scorer.ready()
-    run.problems[stage.name] = rl.open_problems(stage, run, scorer)
+    asked = rl.open_problems if isinstance(stage, config.RL) else rl.open_source
+    run.problems[stage.name] = asked(stage, run, scorer)
     data.make_prompts(run.held_out, stage.template, run.tokenizer, stage.sampling.max_prompt)
   if stage.makes == "policy":
     template, owner = run.policy(stage, None).template, "evaluation.sampling"
@@ -246,19 +247,11 @@ def made(name: str, run: Run) -> dict:
 
 
 def start_params(stage, run: Run):
-  """The parameters a stage starts from: those of its parent, held against the hash it recorded, or random ones."""
+  """The parameters a stage starts from: those of its parent, or random ones."""
   model = run.experiment.model_of(stage)
   if not stage.start_from:
     return states.init_params(model, run.experiment.seed)
-  folder = run.folder(stage.start_from) / "checkpoints"
-  with Checkpoints(folder, 1, 1000) as checkpoints:
-    params = checkpoints.restore_params(abstract_params=states.abstract_params(model))
-  if params_sha256(params) != run.figures(stage.start_from)["params_sha256"]:
-    raise ValueError(
-      f"stage {stage.name!r}: the checkpoint in {folder} is not that of its stage.json; restore it, or remove "
-      f"{folder.parent} to make it again."
-    )
-  return params
+  return run.restore(stage.start_from, states.abstract_params(model), stage.name)
 
 
 def report(run: Run) -> dict:

@@ -74,31 +74,18 @@ def _dataclasses_in(value) -> Iterator[Any]:
       yield from _dataclasses_in(getattr(value, field.name))
 
 
-def _at_once(owner: str, record):
-  """Checks the prompts of a sampling call."""
-  at_least(2, owner, record, "prompts_at_once")  # jax cannot vmap over one sharded prompt
-  if record.prompts % record.prompts_at_once:
-    nearest = max(record.prompts_at_once, record.prompts - record.prompts % record.prompts_at_once)
-    raise ValueError(
-      f"{owner}: prompts={record.prompts} must be a multiple of prompts_at_once={record.prompts_at_once}; "
-      f"the nearest is {nearest}."
-    )
-
-
 @config
-class Pretrain(Stage):
-  """Next-token prediction on the playground's corpus."""
+class _InRows(Stage):
+  """What the stages have that learn from rows of tokens."""
 
-  name: str = "base"
-  steps: int
-  rows: int  # packed rows per step, over all processes
+  rows: int  # per step, over all processes
   length: int  # tokens per row
   microbatches: int = 1
   optimizer: Optimizer
   checkpoints: Checkpoints
 
   def validate(self):
-    at_least(1, self.name, self, "steps", "rows", "length", "microbatches")
+    at_least(1, self.name, self, "rows", "length", "microbatches")
     self.optimizer.validate(self.name)
     self.checkpoints.validate(self.name)
     if self.rows % self.microbatches:
@@ -106,6 +93,47 @@ class Pretrain(Stage):
 
   def row_counts(self) -> dict[str, int]:
     return {"rows / microbatches": self.rows // self.microbatches}
+
+
+@config
+class _Asking(Stage):
+  """What the stages have that make data by asking a policy."""
+
+  problems: Any = None  # a Mixture or a source of r1jax.data; None: the playground's
+  prompts: int  # questions asked
+  prompts_at_once: int  # in one sampling call
+  samples: int  # responses per question
+  template: Template
+  sampling: Sampling
+
+  def validate(self):
+    at_least(1, self.name, self, "prompts", "samples")
+    at_least(2, self.name, self, "prompts_at_once")  # jax cannot vmap over one sharded prompt
+    if self.prompts % self.prompts_at_once:
+      nearest = max(self.prompts_at_once, self.prompts - self.prompts % self.prompts_at_once)
+      raise ValueError(
+        f"{self.name}: prompts={self.prompts} must be a multiple of prompts_at_once={self.prompts_at_once}; "
+        f"the nearest is {nearest}."
+      )
+    self.template.validate()
+    self.sampling.validate()
+    if self.problems is not None:
+      self.problems.validate()
+
+  def row_counts(self) -> dict[str, int]:
+    return {"prompts_at_once": self.prompts_at_once}
+
+
+@config
+class Pretrain(_InRows):
+  """Next-token prediction on the playground's corpus, in packed rows."""
+
+  name: str = "base"
+  steps: int
+
+  def validate(self):
+    at_least(1, self.name, self, "steps")
+    _InRows.validate(self)
 
 
 @config
@@ -232,46 +260,32 @@ class RL(Stage):
 
 
 @config
-class SFT(Stage):
-  """Supervised fine-tuning on completions: the loss is on the responses only, rows are packed."""
+class SFT(_InRows):
+  """Supervised fine-tuning on completions: the loss is on the responses only, rows are packed.
+
+  An example longer than a row is left out and counted.
+  """
 
   data: tuple[Any, ...]  # of r1jax.data.completions: Made(stage=...), Completions(path=...), PlaygroundCompletions(...)
   template: Template  # around the prompts, and what the stage is evaluated with
   epochs: int = 2  # 2-3 in the paper (DeepSeek-R1 v2 B.4.2)
-  rows: int  # packed rows per step, over all processes
-  length: int  # tokens per row; a longer example is left out and counted
-  microbatches: int = 1
-  optimizer: Optimizer
-  checkpoints: Checkpoints
 
   def validate(self):
-    at_least(1, self.name, self, "epochs", "rows", "length", "microbatches")
-    self.optimizer.validate(self.name)
-    self.checkpoints.validate(self.name)
+    at_least(1, self.name, self, "epochs")
+    _InRows.validate(self)
     self.template.validate()
     if not self.data:
       raise ValueError(f"{self.name}: data is empty; give it at least one source of completions.")
     for source in self.data:
       source.validate()
-    if self.rows % self.microbatches:
-      raise ValueError(f"{self.name}: rows={self.rows} must be a multiple of microbatches={self.microbatches}.")
-
-  def row_counts(self) -> dict[str, int]:
-    return {"rows / microbatches": self.rows // self.microbatches}
 
 
 @config
-class Rejection(Stage):
+class Rejection(_Asking):
   """Rejection sampling: completions of a policy, only right and readable ones (DeepSeek-R1 v1 2.3.3, v2 B.3.2)."""
 
   makes: ClassVar[str] = "completions"
-  problems: Any = None  # a Mixture or a source of r1jax.data; None: the playground's
-  prompts: int  # questions asked
-  prompts_at_once: int  # in one sampling call
-  samples: int  # completions per question
   keep: int = 1  # at most, per question: the shortest of the right ones
-  template: Template
-  sampling: Sampling
   rewards: tuple[Any, ...]  # what says right or wrong; a Judge for questions without a rule
   reward_workers: int = 2
   reward_limit: float = 2.0  # seconds one check may take
@@ -282,11 +296,9 @@ class Rejection(Stage):
   ratio: float = 3.0  # rows sampled per row of general data (600k : 200k in the paper); 0: all of it
 
   def validate(self):
-    at_least(1, self.name, self, "prompts", "samples", "keep", "reward_workers")
+    _Asking.validate(self)
+    at_least(1, self.name, self, "keep", "reward_workers")
     at_least(0, self.name, self, "ratio")
-    _at_once(self.name, self)
-    self.template.validate()
-    self.sampling.validate()
     if not self.rewards:
       raise ValueError(f"{self.name}: rewards is empty; give it what tells right from wrong, e.g. (Accuracy(),).")
     if self.keep > self.samples:
@@ -296,16 +308,13 @@ class Rejection(Stage):
     for each in self.filters:
       if not hasattr(each, "reasons"):
         raise ValueError(f"{self.name}: filters: {each!r} has no method reasons(problem, response, prefill).")
-    for each in (self.problems, self.refiner, *self.beside):
+    for each in (self.refiner, *self.beside):
       if each is not None:
         each.validate()
 
-  def row_counts(self) -> dict[str, int]:
-    return {"prompts_at_once": self.prompts_at_once}
-
 
 @config
-class Preferences(Stage):
+class Preferences(_Asking):
   """Makes the data of a reward model: pairs by preference, or single responses labelled safe or unsafe.
 
   DeepSeek-R1 v2 3.1 and B.3.1: several queries of a judge per pair, both
@@ -313,13 +322,8 @@ class Preferences(Stage):
   """
 
   form: str = "pairs"  # "pairs" or "labels"
-  problems: Any = None  # a Mixture or a source of r1jax.data; None: the playground's
-  prompts: int  # questions asked
-  prompts_at_once: int  # in one sampling call
-  samples: int = 4  # responses per question; of a pair judge, each is compared with each
+  samples: int = 4  # of pairs, each is compared with each
   written: int = 0  # more responses per question, by the playground's writers: behaviour that a policy seldom shows
-  template: Template
-  sampling: Sampling
   judge: Any  # of r1jax.rewards: compares pairs ("pairs") or tells safe from unsafe ("labels")
   queries: int = 4  # of the judge per pair, half of them in each order
   min_delta: float = 1.0  # on the scale -2..2; closer pairs are ties
@@ -332,26 +336,21 @@ class Preferences(Stage):
   def validate(self):
     if self.form not in ("pairs", "labels"):
       raise ValueError(f"{self.name}: form={self.form!r} must be 'pairs' or 'labels'.")
-    at_least(1, self.name, self, "prompts")
+    _Asking.validate(self)
     at_least(2 if self.form == "pairs" else 1, self.name, self, "samples")
     at_least(0, self.name, self, "min_delta", "written")
-    _at_once(self.name, self)
     if not 0 < self.length_gap <= 1:
       raise ValueError(f"{self.name}: length_gap={self.length_gap} must be above 0 and at most 1.")
     if self.queries < 2 or self.queries % 2:
       raise ValueError(f"{self.name}: queries={self.queries} must be even and at least 2: half of them in each order.")
-    self.template.validate()
-    self.sampling.validate()
-    if self.problems is not None:
-      self.problems.validate()
-
-  def row_counts(self) -> dict[str, int]:
-    return {"prompts_at_once": self.prompts_at_once}
 
 
 @config
-class RewardModel(Stage):
-  """A policy's transformer with a scalar head, trained on preferences (DeepSeek-R1 v2 3.1, B.3.1)."""
+class RewardModel(_InRows):
+  """A policy's transformer with a scalar head, trained on preferences (DeepSeek-R1 v2 3.1, B.3.1).
+
+  Each pair's response, or single one, has a row of its own; a longer example is left out and counted.
+  """
 
   makes: ClassVar[str] = "reward model"
   data: tuple[Any, ...]  # of r1jax.data.preferences: Pairs(...), Labels(...)
@@ -360,16 +359,11 @@ class RewardModel(Stage):
   template: Template  # around the prompts
   held_out: float = 0.1  # share of the prompts that only measure accuracy and calibration
   epochs: int = 1
-  rows: int = 256  # rows per step, over all processes: pairs or responses, each in a row of its own
-  length: int  # tokens of prompt and response; a longer example is left out and counted
-  microbatches: int = 1
-  optimizer: Optimizer
-  checkpoints: Checkpoints
+  rows: int = 256
 
   def validate(self):
-    at_least(1, self.name, self, "epochs", "rows", "length", "microbatches")
-    self.optimizer.validate(self.name)
-    self.checkpoints.validate(self.name)
+    at_least(1, self.name, self, "epochs")
+    _InRows.validate(self)
     self.template.validate()
     for field, value, known in (
       ("loss", self.loss, ("pairwise", "pointwise")),
@@ -388,8 +382,3 @@ class RewardModel(Stage):
         raise ValueError(
           f"{self.name}: loss={self.loss!r} learns from {form}, but {source.title()} holds {source.form}."
         )
-    if self.rows % self.microbatches:
-      raise ValueError(f"{self.name}: rows={self.rows} must be a multiple of microbatches={self.microbatches}.")
-
-  def row_counts(self) -> dict[str, int]:
-    return {"rows / microbatches": self.rows // self.microbatches}

@@ -30,7 +30,6 @@ from r1jax.data import files, rows
 
 COLUMNS = ("id", "prompt", "completion", "domain", "language", "kind", "answer", "level", "tokens", "source", "round")
 STYLES = ("careful", "corrected", "lucky", "slip", "bare")  # of the playground's writers, the best one first
-FILE = "data.jsonl"  # what a stage that makes completions leaves in its folder
 
 # (column with the question, columns with the completion, the first that is there): TRL, then what data sets of
 # distilled reasoning use.
@@ -69,14 +68,7 @@ class Made:
 
   def open(self, run_folder: Callable[[str], pathlib.Path]) -> list[dict]:
     """The rows; ValueError where the file is not the one that the stage wrote."""
-    folder = run_folder(self.stage)
-    content = (folder / FILE).read_bytes()
-    wrote = json.loads((folder / "stage.json").read_text())["data_sha256"]
-    if hashlib.sha256(content).hexdigest() != wrote:
-      raise ValueError(
-        f"{folder / FILE} is not what the stage {self.stage!r} wrote: stage.json has data_sha256={wrote[:12]}...; "
-        "restore it, or learn from a changed copy with Completions(path=...)."
-      )
+    content = files.made_by(self.stage, run_folder(self.stage), "Completions(path=...)")
     return [json.loads(line) for line in content.splitlines()] * self.repeat
 
 
@@ -111,25 +103,15 @@ class Completions:
     return self.path
 
   def origin(self) -> dict:
-    digest = hashlib.sha256()
-    for path, _ in files.find(self.path):
-      digest.update(pathlib.Path(path).read_bytes())
-    return {"file": self.path, "sha256": digest.hexdigest(), "rows": len(self._table())}
+    return {"file": self.path, "sha256": files.digest(self.path), "rows": len(files.open_tables(self.path))}
 
   def open(self, run_folder: Callable[[str], pathlib.Path]) -> list[dict]:
     """The rows; ValueError names the file and line of the first that cannot be used."""
     del run_folder
     return list(self._read()) * self.repeat
 
-  def _table(self):
-    cache = files.RowGroups() if any(path.endswith(".parquet") for path, _ in files.find(self.path)) else None
-    read = lambda path, name: (
-      files.Parquet(path, name, cache) if path.endswith(".parquet") else files.JsonLines(path, name)
-    )
-    return files.Chain([read(path, name) for path, name in files.find(self.path)])
-
   def _read(self):
-    table = self._table()
+    table = files.open_tables(self.path)
     if table.faults:
       raise ValueError(table.faults[0])
     if not len(table):

@@ -13,6 +13,7 @@ import array
 import bisect
 from collections.abc import Callable, Iterator
 import glob
+import hashlib
 import io
 import itertools
 import json
@@ -24,6 +25,7 @@ from typing import Any
 import zlib
 
 EXTRA = "pip install r1jax[hub]"
+MADE = "data.jsonl"  # what a stage that makes data leaves in its folder
 CHUNK = 2**20  # bytes read at one time
 PARQUET_CACHE = 2**29  # bytes of decoded row groups that a source keeps
 
@@ -38,6 +40,34 @@ def find(path: str) -> list[tuple[str, str]]:
     return [(found[0], os.path.basename(found[0]))]
   folder = os.path.commonpath([os.path.dirname(os.path.abspath(file)) for file in found])
   return [(file, os.path.relpath(os.path.abspath(file), folder)) for file in found]
+
+
+def digest(path: str) -> str:
+  """SHA-256 over the bytes of the files that a path or glob names."""
+  total = hashlib.sha256()
+  for file, _ in find(path):
+    total.update(pathlib.Path(file).read_bytes())
+  return total.hexdigest()
+
+
+def open_tables(path: str) -> "Chain":
+  """The rows of the files that a path or glob names: parquet where the name ends so, else JSON lines."""
+  found = find(path)
+  cache = RowGroups() if any(file.endswith(".parquet") for file, _ in found) else None
+  table = lambda file, name: Parquet(file, name, cache) if file.endswith(".parquet") else JsonLines(file, name)
+  return Chain([table(file, name) for file, name in found])
+
+
+def made_by(stage: str, folder: pathlib.Path, remedy: str) -> bytes:
+  """The content of a stage's data.jsonl; ValueError where it is not what stage.json says that it wrote."""
+  content = (folder / MADE).read_bytes()
+  wrote = json.loads((folder / "stage.json").read_text())["data_sha256"]
+  if hashlib.sha256(content).hexdigest() != wrote:
+    raise ValueError(
+      f"{folder / MADE} is not what the stage {stage!r} wrote: stage.json has data_sha256={wrote[:12]}...; "
+      f"restore it, or learn from a changed copy with {remedy}."
+    )
+  return content
 
 
 class JsonLines:

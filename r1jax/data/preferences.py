@@ -8,8 +8,6 @@ one assistant turn as a response.
 """
 
 import hashlib
-import json
-import pathlib
 import random
 from typing import Any, ClassVar, NamedTuple
 
@@ -20,8 +18,6 @@ from r1jax.data import files
 from r1jax.data.answers import half_a_character, script_language
 from r1jax.data.generated import ProblemSource
 from r1jax.data.mixture import Mixed
-
-FILE = "data.jsonl"  # what a Preferences stage leaves in its folder
 
 
 @config.config
@@ -54,10 +50,7 @@ class _Source:
     """A file with the hash of its bytes and its number of rows; None of a stage, which has a lineage of its own."""
     if self.stage:
       return None
-    digest = hashlib.sha256()
-    for path, _ in files.find(self.path):
-      digest.update(pathlib.Path(path).read_bytes())
-    return {"file": self.path, "sha256": digest.hexdigest(), "rows": len(self._rows(self.path))}
+    return {"file": self.path, "sha256": files.digest(self.path), "rows": len(self._rows(self.path))}
 
   def open(self, run_folder) -> list[dict[str, Any]]:
     """All rows: id, prompt, language, domain and the columns of the form, as text.
@@ -72,21 +65,12 @@ class _Source:
     """
     if self.path:
       return self._rows(self.path)
-    file = run_folder(self.stage) / FILE
-    wrote = json.loads((file.parent / "stage.json").read_text())["data_sha256"]
-    if hashlib.sha256(file.read_bytes()).hexdigest() != wrote:
-      raise ValueError(
-        f"{file} is not what the stage {self.stage!r} wrote: stage.json has data_sha256={wrote[:12]}...; restore it, "
-        f"or learn from a changed copy with {type(self).__name__}(path=...)."
-      )
-    return self._rows(str(file))
+    folder = run_folder(self.stage)
+    files.made_by(self.stage, folder, f"{type(self).__name__}(path=...)")
+    return self._rows(str(folder / files.MADE))
 
   def _rows(self, path):
-    names = files.find(path)
-    cache = files.RowGroups() if any(p.endswith(".parquet") for p, _ in names) else None
-    table = files.Chain(
-      [files.Parquet(p, name, cache) if p.endswith(".parquet") else files.JsonLines(p, name) for p, name in names]
-    )
+    table = files.open_tables(path)
     if table.faults:
       raise ValueError(table.faults[0])
     rows = [self._row(table[i], table.where(i)) for i in range(len(table))]

@@ -13,6 +13,7 @@ from r1jax.playground import corpus, world
 from r1jax.types import Problem, Prompts, TokenBatch
 
 READ = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)  # cheap rows: more would compete with the rollouts
+GENERAL_SUITES = world.GENERAL_SUITES  # that need no reasoning
 
 
 def problem_batches(playground: config.Playground, seed: int, count: int):

@@ -3,24 +3,21 @@
 from collections import Counter
 import statistics
 
+from r1jax.data.problems import GENERAL_SUITES, suite
 from r1jax.data.rows import DOMAINS, GENERAL
 
 # Rows of Table 5, in its order, by what a suite of the playground or a domain of a file counts for.
 GROUPS = {"math": "math", "code": "code", "choice": "stem", "stem": "stem", "logic": "logic", GENERAL: GENERAL}
 # Of a stage that samples. Accepted: right, and nothing against it, before duplicates and what is over `keep`.
 COUNTS = ("questions", "questions_twice", "responses", "right", "accepted", "kept")
-_GENERAL_SUITES = ("factual", "translation", "instructions", "helpfulness", "harmlessness")
 
 
 def group(row: dict) -> str:
   """The row of Table 5 that a completion counts for: by its domain, or by its kind where that is unknown."""
-  from r1jax.playground import world
-
-  domain = row["domain"]
-  suite = world.suite(domain) if domain in world.FAMILIES else domain
-  if suite in _GENERAL_SUITES:
+  counts_for = suite(row["domain"])
+  if counts_for in GENERAL_SUITES:
     return GENERAL
-  return GROUPS.get(suite) or DOMAINS.get(row["kind"], GENERAL)
+  return GROUPS.get(counts_for) or DOMAINS.get(row["kind"], GENERAL)
 
 
 def table(rows: list[dict]) -> dict[str, dict]:

@@ -15,8 +15,7 @@ FILE = "tokenizer.model"
 TRAINING_DOCUMENTS = 10_000  # at most; more do not change the pieces
 DELIMITER = "\x01"  # between stretches that no piece may join; not in any document
 STRETCH = re.compile(r" ?[^\W\d_]+|.", re.DOTALL)  # a word with the space before it, or one character
-
-HAN_PHRASE = re.compile(r"[\u3400-\u9fff]{4}")
+HAN_PHRASE = re.compile(r"[\u3400-\u9fff]{4}")  # no space parts its words; as one piece each phrase would be learned
 
 
 def split(text: str) -> list[str]:

@@ -105,12 +105,17 @@ def has_false_equation(text: str) -> bool:
 
 
 def emergence(
-  responses: Sequence[str], languages: Sequence[str], correct: Sequence[bool], domains: Sequence[str]
+  responses: Sequence[str],
+  languages: Sequence[str],
+  correct: Sequence[bool],
+  domains: Sequence[str],
+  counted: np.ndarray | None = None,
 ) -> dict[str, float | dict[str, dict[str, float]]]:
   """Shares over responses, overall and under "per_domain".
 
   Args:
     responses, languages, correct, domains: one per response.
+    counted: bool, one per response: which count overall; None: all.
 
   Returns:
     reflection_rate: share of responses with a reflective word; reflective_words_per_response;
@@ -129,7 +134,9 @@ def emergence(
   def means(rows):
     return dict(zip(names, map(float, rows.mean(axis=0)), strict=True)) if len(rows) else dict.fromkeys(names, 0.0)
 
-  return means(table) | {"per_domain": {str(d): means(table[domains == d]) for d in np.unique(domains)}}
+  return means(table if counted is None else table[counted]) | {
+    "per_domain": {str(d): means(table[domains == d]) for d in np.unique(domains)}
+  }
 
 
 def _false_equations(text: str) -> Iterator[int]:

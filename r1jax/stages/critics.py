@@ -16,7 +16,6 @@ from r1jax.models import reward_head
 from r1jax.rewards.compose import given
 from r1jax.rewards.format import final_part
 from r1jax.training import state as states
-from r1jax.training.checkpoints import Checkpoints, params_sha256
 
 
 def what_it_reads(stage: config.RewardModel, text: str) -> str:
@@ -104,19 +103,16 @@ def open_critics(stage: config.RL, run) -> dict[str, Critic]:
   """The reward models that a stage's rewards name, by the name of their stage; their parameters are on the mesh."""
   longest = stage.sampling.max_prompt + stage.sampling.max_response
   shape = max(1, stage.row_length // longest) * stage.microbatch_rows, longest  # no more tokens than a micro-batch
-  return {name: _open(name, run, shape) for name in dict.fromkeys(reward.stage for _, reward in given(stage.rewards))}
+  return {
+    name: _open(name, run, shape, stage.name)
+    for name in dict.fromkeys(reward.stage for _, reward in given(stage.rewards))
+  }
 
 
-def _open(name, run, shape):
+def _open(name, run, shape, taker):
   stage = run.experiment.stage(name)
   model = run.experiment.model_of(stage)
-  with Checkpoints(run.folder(name) / "checkpoints", 1, 1000) as checkpoints:
-    params = checkpoints.restore_params(abstract_params=states.abstract_params(model, reward_head.declare))
-  if params_sha256(params) != run.figures(name)["params_sha256"]:
-    raise ValueError(
-      f"the checkpoint of reward model {name!r} is not that of its stage.json; restore it, or remove "
-      f"{run.folder(name)} to make it again."
-    )
+  params = run.restore(name, states.abstract_params(model, reward_head.declare), taker)
   return Critic(stage, model, params, run.figures(name), run.tokenizer, shape)
 
 

@@ -33,7 +33,6 @@ ACCURACY = Accuracy(requires_format=False)
 GRADERS = {"program": CodeTests(requires_format=False), "instructions": Instructions(), "open": Rubric()}
 LANGUAGE = LanguageConsistency(no_words=None)
 READABLE = Readable(summary=True)
-GENERAL = ("factual", "translation", "instructions", "helpfulness", "harmlessness")  # suites that need no reasoning
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -133,28 +132,25 @@ def summarize(exam: Exam, answers: Answers) -> dict:
   them where the exam has no others. Per domain and per suite: all.
   """
   of = np.array([data.suite(p.domain) for p in exam.problems])
-  reasoning = ~np.isin(of, GENERAL)
-  rows = np.flatnonzero(reasoning if reasoning.any() else ~reasoning)
-  read = [[extract_answer(t, answers.prefill, strict=False) for t in texts] for texts in answers.responses]
+  reasoning = ~np.isin(of, list(data.GENERAL_SUITES))
+  counted = reasoning if reasoning.any() else ~reasoning
+  k, rows = answers.lengths.shape[1], np.flatnonzero(counted)
+  of_each = lambda name: [getattr(p, name) for p in exam.problems for _ in range(k)]
+  texts = [text for responses in answers.responses for text in responses]
+  seen = emergence.emergence(
+    texts, of_each("language"), answers.correct.reshape(-1), of_each("domain"), np.repeat(counted, k)
+  )
+  domains = seen.pop("per_domain")
+  read = [[extract_answer(t, answers.prefill, strict=False) for t in responses] for responses in answers.responses]
   problems, correct, lengths = [exam.problems[i] for i in rows], answers.correct[rows], answers.lengths[rows]
   overall = statistics.accuracy(correct, [read[i] for i in rows], exam.majority)
-  overall |= {"response_length": float(lengths.mean())} | seen(exam, answers, rows)
+  overall |= {"response_length": float(lengths.mean())} | seen
   for name in ("level", "language"):
     labels = [getattr(p, name) for p in problems]
     overall[f"per_{name}"] = statistics.breakdown(labels, correct, response_length=lengths)
-  domains = seen(exam, answers, range(len(exam.problems)), "per_domain")
   by_domain = statistics.breakdown([p.domain for p in exam.problems], answers.correct, response_length=answers.lengths)
   per_domain = {domain: figures | domains[domain] for domain, figures in by_domain.items()}
   return overall | {"per_domain": per_domain, "suites": suites(exam, answers, read, of)}
-
-
-def seen(exam: Exam, answers: Answers, rows, part: str = "") -> dict:
-  """What emerges in the responses to some of the problems: over all of them, or only the figures under `part`."""
-  rows, k = list(rows), answers.lengths.shape[1]
-  of = lambda name: [getattr(exam.problems[i], name) for i in rows for _ in range(k)]
-  texts = [text for i in rows for text in answers.responses[i]]
-  found = emergence.emergence(texts, of("language"), answers.correct[rows].reshape(-1), of("domain"))
-  return found[part] if part else {name: value for name, value in found.items() if name != "per_domain"}
 
 
 def suites(exam: Exam, answers: Answers, read, of) -> dict[str, dict]:
@@ -169,10 +165,10 @@ def suites(exam: Exam, answers: Answers, read, of) -> dict[str, dict]:
   for name in dict.fromkeys(of):
     rows = of == name
     vote = None
-    if exam.majority and name not in GENERAL:
+    if exam.majority and name not in data.GENERAL_SUITES:
       vote = statistics.majority_at(exam.majority, answers.correct[rows], [r for r, row in zip(read, rows) if row])
     found[name] = suite(answers.scores, rows, answers.lengths) | {"majority": vote}
-  reasoning = ~np.isin(of, GENERAL)
+  reasoning = ~np.isin(of, list(data.GENERAL_SUITES))
   if reasoning.any():
     for name, reward in (("language", LANGUAGE), ("readability", READABLE)):
       marks = np.full(answers.lengths.shape, np.nan)

@@ -13,12 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 import contextlib
 import hashlib
 import itertools
-import json
-import os
-import pathlib
 import statistics
 
-import jax
 import numpy as np
 
 from r1jax import config
@@ -26,7 +22,6 @@ from r1jax.data import preferences as data
 from r1jax.rewards.endpoint import Failure
 from r1jax.stages import rejection
 from r1jax.stages.run import Run
-from r1jax.training.workdir import write_json
 
 MAJORITY = 3  # labels of one class per label of the other, at most
 
@@ -56,7 +51,8 @@ def run(stage: config.Preferences, run: Run, params) -> dict:
     if before:
       journal.add(*before.result())
   left, counts = balanced(stage, journal.rows, journal.counts)
-  return write(stage, folder, left, counts | {"questions_twice": stage.prompts - len(questions)})
+  counts |= {"questions_twice": stage.prompts - len(questions)}
+  return rejection.write(folder, left, describe(stage, left, counts))
 
 
 def places_of(problems, stage: config.Preferences) -> dict:
@@ -170,21 +166,6 @@ def of_both_labels(stage: config.Preferences, rows: list[dict]) -> list[dict]:
   more = sorted((i for i, label in enumerate(labels) if label is not fewer), key=key)
   dropped = set(more[MAJORITY * labels.count(fewer) :])
   return [row for i, row in enumerate(rows) if i not in dropped]
-
-
-def write(stage: config.Preferences, folder: pathlib.Path, rows: list[dict], counts: dict) -> dict:
-  """Writes data.jsonl and statistics.json, each whole or not at all, and returns the figures of stage.json."""
-  content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
-  figures = describe(stage, rows, counts)
-  if jax.process_index() == 0:
-    aside = folder / f".{data.FILE}.tmp"
-    with open(aside, "wb") as file:
-      file.write(content)
-      file.flush()
-      os.fsync(file.fileno())
-    os.replace(aside, folder / data.FILE)
-    write_json(folder / "statistics.json", figures)
-  return {"statistics": figures, "data_sha256": hashlib.sha256(content).hexdigest(), "rows": len(rows)}
 
 
 def describe(stage: config.Preferences, rows: list[dict], counts: dict) -> dict:

@@ -21,7 +21,7 @@ import jax
 import numpy as np
 
 from r1jax import config
-from r1jax.data import completions, problems as data, statistics
+from r1jax.data import completions, files, problems as data, statistics
 from r1jax.rewards import Scorer, Workers
 from r1jax.rewards.format import final_part, split
 from r1jax.rewards.judges import FAILED
@@ -73,7 +73,8 @@ def run(stage: config.Rejection, run: Run, params) -> dict:
     raise RuntimeError(nothing_kept(stage, counts))
   rows = journal.rows + beside(stage, run, general, len(journal.rows))
   order = np.random.PCG64(digest(run, stage, "order")).random_raw(len(rows))
-  return write(folder, [rows[i] for i in np.argsort(order, kind="stable")], counts)
+  rows = [rows[i] for i in np.argsort(order, kind="stable")]
+  return write(folder, rows, statistics.describe(rows, counts))
 
 
 def different(problems, count: int) -> list:
@@ -222,17 +223,16 @@ def nothing_kept(stage: config.Rejection, counts: dict) -> str:
   return f"{stage.name}: none of {counts['responses']} responses is kept: {reasons}; {change}."
 
 
-def write(folder: pathlib.Path, rows: list[dict], counts: dict) -> dict:
+def write(folder: pathlib.Path, rows: list[dict], figures: dict) -> dict:
   """Writes data.jsonl and statistics.json, each whole or not at all, and returns the figures of stage.json."""
   content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
-  figures = statistics.describe(rows, counts)
   if jax.process_index() == 0:
-    aside = folder / f".{completions.FILE}.tmp"
+    aside = folder / f".{files.MADE}.tmp"
     with open(aside, "wb") as file:
       file.write(content)
       file.flush()
       os.fsync(file.fileno())
-    os.replace(aside, folder / completions.FILE)
+    os.replace(aside, folder / files.MADE)
     write_json(folder / "statistics.json", figures)
   return {"statistics": figures, "data_sha256": hashlib.sha256(content).hexdigest(), "rows": len(rows)}
 

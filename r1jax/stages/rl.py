@@ -80,18 +80,18 @@ def as_saved(state: states.TrainState, reference) -> dict:
   return {"step": state.step, "params": state.params, "optimizer": state.optimizer, "reference": reference}
 
 
-def open_problems(stage, run: Run, scorer: Scorer):
+def open_problems(stage: config.RL, run: Run, scorer: Scorer):
   """The stage's problems: every row is read and held against the rewards, and a bad one told, before training."""
-  problems = open_source(stage.problems, stage, run, scorer)
-  if getattr(stage, "later_problems", None) is None:
+  problems = open_source(stage, run, scorer)
+  if stage.later_problems is None:
     return problems
-  later = open_source(stage.later_problems, stage, run, scorer)
+  later = open_source(stage, run, scorer, stage.later_problems)
   return Switched(problems, later, stage.later_from * stage.batch_size // stage.group_size)
 
 
-def open_source(source, stage, run: Run, scorer: Scorer):
-  """An endless row of problems from a Mixture or a single source; the playground's where there is none."""
-  e = run.experiment
+def open_source(stage, run: Run, scorer: Scorer, source=None):
+  """An endless row from a Mixture or a single source, by default the stage's `problems`; else the playground's."""
+  e, source = run.experiment, source or stage.problems
   if source is None:
     return ProblemSource(e.playground, e.seed)
   context = Context(

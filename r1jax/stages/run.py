@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from r1jax import config
 from r1jax.data.tokenizer import Tokenizer
+from r1jax.training.checkpoints import Checkpoints, params_sha256
 from r1jax.types import Problem
 
 
@@ -38,6 +39,18 @@ class Run:
   def figures(self, stage: str) -> dict:
     """What a finished stage says of itself."""
     return json.loads((self.folder(stage) / "stage.json").read_text())
+
+  def restore(self, stage: str, abstract_params, taker: str):
+    """The newest parameters of a finished stage, for the stage `taker`; ValueError where they are not of its hash."""
+    folder = self.folder(stage)
+    with Checkpoints(folder / "checkpoints", 1, 1000) as checkpoints:
+      params = checkpoints.restore_params(abstract_params=abstract_params)
+    if params_sha256(params) != self.figures(stage)["params_sha256"]:
+      raise ValueError(
+        f"stage {taker!r}: the checkpoint in {folder / 'checkpoints'} is not that of its stage.json; restore it, or "
+        f"remove {folder} to make it again."
+      )
+    return params
 
   def policy(self, stage: config.Stage, params) -> Policy:
     """The stage's weights, asked with its own template where it has one."""

@@ -69,35 +69,10 @@ function recordTable(value) {
   const columns = [...new Set(Object.values(value).flatMap(Object.keys))].filter(key =>
     Object.values(value).some(row => isNumber(row[key])),
   );
-  return el(
-    "div",
-    { class: "scroll" },
-    el(
-      "table",
-      null,
-      el(
-        "thead",
-        null,
-        el(
-          "tr",
-          null,
-          el("th", null, ""),
-          columns.map(key => el("th", { scope: "col" }, title(key))),
-        ),
-      ),
-      el(
-        "tbody",
-        null,
-        Object.entries(value).map(([name, row]) =>
-          el(
-            "tr",
-            null,
-            el("th", { scope: "row" }, name),
-            columns.map(key => el("td", null, Number.isInteger(row[key]) ? whole(row[key]) : short(row[key]))),
-          ),
-        ),
-      ),
-    ),
+  const cell = x => (Number.isInteger(x) ? whole(x) : short(x));
+  return grid(
+    ["", ...columns.map(title)],
+    Object.entries(value).map(([name, row]) => [name, ...columns.map(key => cell(row[key]))]),
   );
 }
 

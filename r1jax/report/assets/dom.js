@@ -25,6 +25,21 @@ const fill = (node, ...children) => {
   return build(node, null, children);
 };
 
+// A small table: column titles, then rows whose first cell names them.
+const grid = (titles, rows) =>
+  el(
+    "div",
+    { class: "scroll" },
+    el(
+      "table",
+      null,
+      el("thead", null, el("tr", null, titles.map(title => el("th", { scope: "col" }, title)))),
+      el("tbody", null, rows.map(([name, ...cells]) =>
+        el("tr", null, el("th", { scope: "row" }, name), cells.map(cell => el("td", null, cell))),
+      )),
+    ),
+  );
+
 const isNumber = x => typeof x === "number" && Number.isFinite(x);
 // A share; what is not quite 0 or 100% is not rounded to it.
 function percent(x, digits = 1) {

@@ -210,37 +210,9 @@ function rowDetails(row, policies, best) {
       lines.some(r => isNumber(r.majority)) &&
         el("p", { class: "note" }, "Dot: score with its 95% interval. Square: majority vote."),
       more.length > 0 &&
-        el(
-          "div",
-          { class: "scroll" },
-          el(
-            "table",
-            null,
-            el(
-              "thead",
-              null,
-              el(
-                "tr",
-                null,
-                el("th", null, "stage"),
-                el("th", null, "score"),
-                more.map(([, title]) => el("th", null, title)),
-              ),
-            ),
-            el(
-              "tbody",
-              null,
-              lines.map(r =>
-                el(
-                  "tr",
-                  null,
-                  el("td", null, r.name),
-                  el("td", null, row.format(r.score)),
-                  more.map(([, , text]) => el("td", null, text(r))),
-                ),
-              ),
-            ),
-          ),
+        grid(
+          ["stage", "score", ...more.map(([, title]) => title)],
+          lines.map(r => [r.name, row.format(r.score), ...more.map(([, , text]) => text(r))]),
         ),
     ),
   );
