@@ -106,7 +106,7 @@ class Sequences(Stepwise):
 class Choice(Stepwise):
   """Which of A-D equals a small computation; guesses are right one time in four.
 
-  The letter stands behind its value, where a small model that has computed the value finds it.
+  The letter stands right behind its value, where a small model that has computed the value finds it.
   """
 
   level: int
@@ -154,7 +154,7 @@ class Choice(Stepwise):
     return "ABCD"[self.options.index(chain(self.start, self.moves)[1])]
 
   def question(self, language):
-    options = " ".join(f"{option}:{letter}" for letter, option in zip("ABCD", self.options))
+    options = ", ".join(f"{option} {letter}" for letter, option in zip("ABCD", self.options))
     return {"en": f"Which is {self.key}: {options}?", "zh": f"哪个是{self.key}: {options}?"}[language]
 
   def walk(self, voice, slip=-1, error=0):
@@ -162,7 +162,7 @@ class Choice(Stepwise):
     nearest = min(range(4), key=lambda i: abs(self.options[i] - value))
     if slip == len(self.moves):  # the right number, found at the wrong letter
       nearest = (nearest + 1 + error % 3) % 4
-    return [*steps, f"{self.options[nearest]}:{'ABCD'[nearest]}"], "ABCD"[nearest]
+    return [*steps, f"{self.options[nearest]} {'ABCD'[nearest]}"], "ABCD"[nearest]
 
   def guess(self, rng):
     return rng.choice("ABCD")

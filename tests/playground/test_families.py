@@ -57,7 +57,7 @@ SOLVERS = {
   "sequences": lambda q: str(next_term(list(map(int, re.findall(r"\d+", q))))),
   "words": lambda q: str(tell(q)),
   "logic": lambda q: str(eval(q[len("Is it true: ") : -1].replace("true", "True").replace("false", "False"))).lower(),
-  "choice": lambda q: re.search(rf"\b{compute(re.search(rf'is ({EXPRESSION}):', q)[1])}:([A-D])", q)[1],
+  "choice": lambda q: re.search(rf"\b{compute(re.search(rf'is ({EXPRESSION}):', q)[1])} ([A-D])", q)[1],
 }
 
 
@@ -138,7 +138,7 @@ def test_corrected_work_has_one_false_step_right_before_the_wait_and_the_right_a
     work, answer = family.solve("corrected", rng, VOICES["en"])
     false = [a for a, b in equalities(work) if compute(a) != compute(b)]
     if domain == "choice" and not false:  # the right number, looked up at the wrong letter
-      wrong, right = re.search(r"\d+:([A-D]);wait,\d+:([A-D])$", work).groups()
+      wrong, right = re.search(r"\d+ ([A-D]);wait,\d+ ([A-D])$", work).groups()
       assert wrong != right == family.answer
     else:
       assert len(false) == 1, work
