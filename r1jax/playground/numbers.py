@@ -1,7 +1,6 @@
-"""Families of plain numbers: chains of sums, sequences, and multiple choice."""
+"""Families of plain numbers: chains of sums, sequences, and comparisons as a multiple choice."""
 
 import dataclasses
-import random
 from typing import ClassVar
 
 from r1jax.playground.family import Stepwise, chain
@@ -104,65 +103,67 @@ class Sequences(Stepwise):
 
 @dataclasses.dataclass(frozen=True)
 class Choice(Stepwise):
-  """Which of A-D equals a small computation; guesses are right one time in four.
+  """Which of two computations gives more; guesses are right one time in three.
 
-  The letter stands right behind its value, where a small model that has computed the value finds it.
+  The letters mean the same in every question: a model of three layers does not
+  learn to look up the letter that stands beside a value.
   """
 
   level: int
-  start: int
-  moves: tuple[tuple[str, int], ...]
+  left: tuple[int, tuple[tuple[str, int], ...]]  # start, moves
+  right: tuple[int, tuple[tuple[str, int], ...]]
 
   domain = "choice"
   suite = "choice"
   kind = "choice"
-  shapes: ClassVar = {"en": r"Which is [^?]*\?", "zh": r"哪个是[^?]*\?"}
+  shapes: ClassVar = {"en": r"Is \d[^?]*\?", "zh": r"比一比:[^?]*\?"}
 
   @classmethod
   def draw(cls, rng, level):
-    if level == 1:  # everything in one digit: finding the letter is hard enough
-      value = start = rng.randint(1, 9)
-      moves = []
-      for _ in range(rng.choice((1, 2))):
-        change = rng.choice([n for n in range(-8, 9) if n and 0 <= value + n <= 9])
-        moves.append(("+" if change > 0 else "-", abs(change)))
-        value += change
-      return cls(level, start, tuple(moves))
-    moves, start = [("*", rng.randint(2, 9))], rng.randint(2, 9)
-    moves.append(("+", rng.randint(1, 9)))
+    wanted = rng.choice("ABC")  # before the computations, which are seldom equal
+    while True:
+      problem = cls(level, cls._side(rng, level), cls._side(rng, level))
+      if problem.answer == wanted and problem.left != problem.right:
+        return problem
+
+  @staticmethod
+  def _side(rng, level):
+    start = rng.randint(1, 9)
+    if level == 1:  # everything in one digit
+      change = rng.choice([n for n in range(-8, 9) if n and 0 <= start + n <= 9])
+      return start, (("+" if change > 0 else "-", abs(change)),)
+    moves = [("*", rng.randint(2, 9)), ("+", rng.randint(1, 9))]
     if level > 2:
       moves.append(("-", rng.randint(1, 4)))
-    return cls(level, start, tuple(moves))
+    return start, tuple(moves)
 
   @property
   def key(self):
-    return written(self.start, self.moves)
-
-  @property
-  def options(self) -> list[int]:
-    """The four options; they follow from the computation, so that a problem has one question per language."""
-    rng = random.Random(self.key)
-    right = chain(self.start, self.moves)[1]
-    near = [right + error for error in (-3, -2, -1, 1, 2, 3) if 0 <= right + error]  # told apart by the last digit
-    near = [option for option in near if option <= 9 or self.level > 1]
-    options = [right, *rng.sample(near, 3)]
-    rng.shuffle(options)
-    return options
+    return f"{written(*self.left)}?{written(*self.right)}"
 
   @property
   def answer(self):
-    return "ABCD"[self.options.index(chain(self.start, self.moves)[1])]
+    return _letter(chain(*self.left)[1], chain(*self.right)[1])
 
   def question(self, language):
-    options = ", ".join(f"{option} {letter}" for letter, option in zip("ABCD", self.options))
-    return {"en": f"Which is {self.key}: {options}?", "zh": f"哪个是{self.key}: {options}?"}[language]
+    left, right = written(*self.left), written(*self.right)
+    return {
+      "en": f"Is {left} A less than, B equal to, C more than {right}?",
+      "zh": f"比一比:{left} A小于 B等于 C大于 {right}?",
+    }[language]
 
   def walk(self, voice, slip=-1, error=0):
-    steps, value = chain(self.start, self.moves, slip, error)
-    nearest = min(range(4), key=lambda i: abs(self.options[i] - value))
-    if slip == len(self.moves):  # the right number, found at the wrong letter
-      nearest = (nearest + 1 + error % 3) % 4
-    return [*steps, f"{self.options[nearest]} {'ABCD'[nearest]}"], "ABCD"[nearest]
+    count = len(self.left[1])
+    first, left = chain(*self.left, slip, error)
+    second, right = chain(*self.right, slip - count, error)
+    letter = _letter(left, right)
+    if slip == count + len(self.right[1]):  # the right numbers, and the wrong letter
+      letter = "ABC"["ABC".index(letter) - 1 - error % 2]
+    return [*first, *second, f"{left},{right}:{letter}"], letter
 
   def guess(self, rng):
-    return rng.choice("ABCD")
+    return rng.choice("ABC")
+
+
+def _letter(left: int, right: int) -> str:
+  return "A" if left < right else "B" if left == right else "C"
