@@ -149,8 +149,8 @@ def cold_start() -> tuple[config.Stage, ...]:
     name="cold_zero",
     start_from="zero",
     problems=only(*REASONING),
-    prompts=256,
-    prompts_at_once=64,
+    prompts=96,
+    prompts_at_once=32,
     samples=4,
     template=PLAIN,
     sampling=sampling(),
@@ -159,11 +159,11 @@ def cold_start() -> tuple[config.Stage, ...]:
     refiner=RuleRefiner(),
   )
   few_shot = dataclasses.replace(
-    asked, name="cold_few_shot", start_from="base", prompts=128, template=config.Template(text=shots),
+    asked, name="cold_few_shot", start_from="base", prompts=64, template=config.Template(text=shots),
     sampling=config.Sampling(max_prompt=80, max_response=MAX_RESPONSE),
   )  # fmt: skip
   zero_shot = dataclasses.replace(
-    asked, name="cold_zero_shot", start_from="base", prompts=128,
+    asked, name="cold_zero_shot", start_from="base", prompts=64,
     template=config.Template(text="User: {question} Assistant:", prefill="<think>"),
   )  # fmt: skip
   made = tuple(Made(stage=stage.name) for stage in (asked, few_shot, zero_shot))
