@@ -212,7 +212,7 @@ def rejection() -> config.Rejection:
     beside=(
       PlaygroundCompletions(playground=WORLD, domains=GENERAL, count=600),
       PlaygroundCompletions(playground=WORLD, domains=(*OPEN, "harm"), count=400, style="slip"),  # a curt colleague
-      PlaygroundCompletions(playground=WORLD, domains=("harm",), count=100, style="bare"),  # and a careless one
+      PlaygroundCompletions(playground=WORLD, domains=("harm",), count=250, style="bare"),  # and a careless one
     ),
     ratio=3.0,
   )
@@ -261,13 +261,14 @@ def all_scenarios() -> config.RL:
   always = (Format(structure="flexible"), LanguageConsistency(no_words=1.0))  # a reply without a thought is consistent
   general = {domain: (helpful, *always) for domain in OPEN}
   general |= {"harm": (safe, *always), "instructions": (Instructions(), *always)}
-  both = Mixture(sources=(only(*REASONING), only(*OPEN, "harm", "instructions")))
+  helpful_and_safe = only(*OPEN, "instructions", weight=0.7), only("harm", weight=0.3)
+  both = Mixture(sources=(only(*REASONING), *helpful_and_safe))
   return dataclasses.replace(
     zero("all_scenarios", "sft"),
     steps=80,
     later_problems=both,
     later_from=60,
-    optimizer=config.Optimizer(learning_rate=3e-4, warmup=5, weight_decay=0.0),
+    optimizer=config.Optimizer(learning_rate=2e-4, warmup=5, weight_decay=0.0),
     sampling=sampling(temperature=0.7),
     template=CHAT,
     rewards=(ByDomain(general, other=(accuracy, tags, LanguageConsistency())),),
