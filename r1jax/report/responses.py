@@ -164,16 +164,17 @@ class Shelf:
     }
 
   def best_moments(self) -> list[dict]:
-    """The clearest aha moments: of problems that the first exam seldom solved, hard ones, late stages, in few words."""
+    """The clearest aha moments of every stage in turn, those first that correct themselves most.
+
+    Clear are those of problems that the first exam seldom solved, of hard ones, in few words.
+    """
     first = {}
     for exam in self.exams:
       first.setdefault(exam["problem"], exam["right"] / exam["of"])
     levels = {p["place"]: number(p["level"]) or 1 for p in self.problems.values()}
-    order = {stage: place for place, stage in enumerate(self.counted)}
     worth = lambda moment: (
       -round(1 - first[moment["problem"]], 1),
       -levels[moment["problem"]],
-      -order[moment["stage"]],
       len(moment["text"]),
     )
     kept, seen, texts = {}, set(), set()
@@ -183,7 +184,9 @@ class Shelf:
         seen.add(same)
         texts.add(moment["text"])
         mine.append(moment)
-    return sorted((moment for mine in kept.values() for moment in mine), key=worth)
+    share = lambda stage: self.counted[stage]["aha"] / self.counted[stage]["responses"]
+    stages = [kept[stage] for stage in sorted(kept, key=share, reverse=True)]
+    return [mine[rank] for rank in range(AHA) for mine in stages if rank < len(mine)]
 
 
 def grouped(exam: dict, most: int) -> list[dict]:

@@ -250,7 +250,7 @@ function ahaMoments(run, open) {
       "p",
       { class: "lead" },
       "A wrong attempt is noticed with a reflective word and turned into the right answer. " +
-        "Found by rule in all responses of the exams; here the clearest, of hard problems first.",
+        "Found by rule in all responses of the exams; here the clearest of every stage.",
     ),
     el(
       "div",
