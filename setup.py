@@ -24,12 +24,15 @@ setup(
     "absl-py",
     "flax>=0.12",
     "grain>=0.2.10",
+    "huggingface_hub>=0.30",
     "jax>=0.10",
+    "jinja2>=3.1.6",
     "jsonschema>=4.18",
     "latex2sympy2_extended>=1.10",
     "math-verify>=0.8",
     "matplotlib>=3.8",
     "ml_collections>=1.0",
+    "ml_dtypes>=0.5",
     "numpy>=1.26",
     "optax>=0.2.6",
     "orbax-checkpoint>=0.11.20",
@@ -37,13 +40,15 @@ setup(
     "sentencepiece>=0.2",
     "sympy>=1.12",
     "tensorboard>=2.16",
+    "tokenizers>=0.21",
   ],
   extras_require={
     "gpu": ["jax[cuda12]>=0.10"],
     "tpu": ["jax[tpu]>=0.10"],
     "hub": HUB,
     "reasoning-gym": ["reasoning-gym"],
-    "test": ["hypothesis>=6.100", "pytest>=8", "pytest-timeout>=2.3", "ruff>=0.6", *HUB],
+    "test": ["hypothesis>=6.100", "pytest>=8", "pytest-timeout>=2.3", "ruff>=0.6", "safetensors>=0.5", *HUB],
+    "parity": ["torch>=2.6", "transformers>=5.0"],  # tests against their models, tokenizers and chat templates
     "plan": ["libtpu"],  # compiles for TPU pods on a machine without one
   },
 )

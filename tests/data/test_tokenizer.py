@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from r1jax.config import Mix, Playground, Template
-from r1jax.data.tokenizer import SYMBOLS, Tokenizer
+from r1jax.data.tokenizer import SYMBOLS, Tokenizer, open_tokenizer
 from r1jax.playground import documents
 
 WORLD = Playground(
@@ -83,6 +83,15 @@ def test_a_prompt_and_its_response_are_tokenized_alike_together_and_apart(tokeni
     assert tokenizer.encode(prompt + mark) + tokenizer.encode(response) == tokenizer.encode(text)
 
 
+def test_it_has_the_interface_of_published_tokenizers(tokenizer, corpus):
+  assert (tokenizer.begin, tokenizer.prefix, tokenizer.chat) == (None, (), None)
+  assert tokenizer.ends == (tokenizer.end,) and tokenizer.turn_end == tokenizer.end
+  template = "User: {question} Assistant: <think>"
+  assert tokenizer.encode_question(template, "7+5?<|end|>") == tokenizer.encode("User: 7+5?<|end|> Assistant: <think>")
+  ids = tokenizer.encode(corpus[0])
+  assert tokenizer.encode_prompt(corpus[0]) == ids and tokenizer.decode(ids, first=False) == corpus[0]
+
+
 def test_ids_beyond_the_vocabulary_read_as_replacement(tokenizer):
   assert tokenizer.decode([*tokenizer.encode("7"), tokenizer.size, *tokenizer.encode("+5")]) == "7\ufffd+5"
 
@@ -97,6 +106,7 @@ def test_training_twice_and_saving_give_the_same_model(tokenizer, corpus, tmp_pa
   tokenizer.save(tmp_path / "new" / "folder")
   loaded = Tokenizer.load(tmp_path / "new" / "folder")
   assert again.sha256 == loaded.sha256 == tokenizer.sha256
+  assert type(open_tokenizer(tmp_path / "new" / "folder")) is Tokenizer
   assert loaded.encode(corpus[0]) == tokenizer.encode(corpus[0])
   assert sorted(p.name for p in (tmp_path / "new" / "folder").iterdir()) == ["tokenizer.model"]
 
