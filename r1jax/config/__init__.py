@@ -8,12 +8,14 @@ field, both numbers and the way out.
 
 from r1jax.config.base import at_least, config
 from r1jax.config.experiment import Evaluation, Experiment
-from r1jax.config.model import Experts, GroupedQueryAttention, LatentAttention, Mesh, Model, Yarn
+from r1jax.config.hub import Hub, hub, parse_hub
+from r1jax.config.model import Experts, GroupedQueryAttention, LatentAttention, Llama3Rope, Mesh, Model, Yarn
 from r1jax.config.stages import (
   RL,
   SFT,
   Alarms,
   Checkpoints,
+  Lora,
   Optimizer,
   Preferences,
   Preflight,
@@ -22,10 +24,11 @@ from r1jax.config.stages import (
   RewardModel,
   Stage,
 )
-from r1jax.config.world import Mix, Playground, Sampling, Template
+from r1jax.config.world import Chat, Mix, Playground, Sampling, Template
 
 __all__ = [
-  "RL", "SFT", "Alarms", "Checkpoints", "Evaluation", "Experiment", "Experts", "GroupedQueryAttention",
-  "LatentAttention", "Mesh", "Mix", "Model", "Optimizer", "Playground", "Preferences", "Preflight", "Pretrain",
-  "Rejection", "RewardModel", "Sampling", "Stage", "Template", "Yarn", "at_least", "config",
+  "RL", "SFT", "Alarms", "Chat", "Checkpoints", "Evaluation", "Experiment", "Experts",
+  "GroupedQueryAttention", "Hub", "LatentAttention", "Llama3Rope", "Lora", "Mesh", "Mix", "Model",
+  "Optimizer", "Playground", "Preferences", "Preflight", "Pretrain", "Rejection", "RewardModel", "Sampling",
+  "Stage", "Template", "Yarn", "at_least", "config", "hub", "parse_hub",
 ]  # fmt: skip

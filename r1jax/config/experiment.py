@@ -82,7 +82,7 @@ class Experiment:
     names = [stage.name for stage in self.stages]
     _check_names(names)
     for i, stage in enumerate(self.stages):
-      if stage.makes != "policy" and not stage.start_from:
+      if stage.makes != "policy" and not stage.start_from and not self.model_of(stage).published:
         raise ValueError(
           f"stage {stage.name!r}: start_from is empty, but a {type(stage).__name__} stage needs a policy; name an "
           "earlier stage that trains one."

@@ -21,11 +21,55 @@ class Optimizer:
   epsilon: float = 1e-8
   weight_decay: float = 0.1
   clip_norm: float = 1.0  # of the gradient over all parameters
+  # What is kept of each matrix (norms and biases are always float32; bytes of each in training/state.py):
+  # "float32"; "masters": bfloat16, which forward pass and sampler read, and a float32 master, which the updates add up
+  # in; "stochastic": bfloat16 alone, updates rounded at random so that they are right on average. A stage leaves
+  # float32 parameters in any case, the masters or what bfloat16 holds: the next one may be of another kind, and
+  # masters have what their roundings have lost.
+  parameters: str = "float32"
+  moments: str = "float32"  # AdamW's; or "bfloat16", as DeepSeek-V3 3.3.2 has them
 
   def validate(self, stage: str):
     at_least(0, f"{stage}: optimizer", self, "learning_rate", "warmup", "final_rate", "beta1", "beta2", "weight_decay")
     if self.clip_norm <= 0:
       raise ValueError(f"{stage}: optimizer.clip_norm={self.clip_norm} must be above 0, or nothing is learned.")
+    for field, known in (("parameters", ("float32", "masters", "stochastic")), ("moments", ("float32", "bfloat16"))):
+      if getattr(self, field) not in known:
+        raise ValueError(
+          f"{stage}: optimizer.{field}={getattr(self, field)!r} must be one of {', '.join(map(repr, known))}."
+        )
+    for field in ("beta1", "beta2"):
+      if self.moments == "bfloat16" and getattr(self, field) > 0.99:
+        raise ValueError(
+          f"{stage}: optimizer.{field}={getattr(self, field)} changes a moment by less than bfloat16 resolves, 1/256, "
+          "so it would never fall; lower it to 0.99, or set moments='float32'."
+        )
+
+
+@config
+class Lora:
+  """Low-rank adapters, trained in place of the weights W, which stay as they are: W + alpha / rank A B.
+
+  (arXiv:2106.09685.) A finished stage leaves the merged parameters. The router,
+  norms, biases, embedding and head are never adapted.
+  """
+
+  rank: int = 16
+  alpha: float = 32.0  # alpha / rank scales the product
+  targets: tuple[str, ...] = ("attention", "feed_forward")  # and "experts": the routed; the shared are "feed_forward"
+
+  def validate(self, stage: str, optimizer: Optimizer):
+    at_least(1, f"{stage}: lora", self, "rank")
+    if self.alpha <= 0:
+      raise ValueError(f"{stage}: lora.alpha={self.alpha} must be above 0.")
+    known = ("attention", "feed_forward", "experts")
+    if not self.targets or not set(self.targets) <= set(known):
+      raise ValueError(f"{stage}: lora.targets={self.targets!r} must be some of {', '.join(map(repr, known))}.")
+    if optimizer.parameters == "stochastic":
+      raise ValueError(
+        f"{stage}: optimizer.parameters='stochastic' has nothing to round with lora; set it to 'masters', which keeps "
+        "the frozen weights in bfloat16 and the adapters in float32, or to 'float32'."
+      )
 
 
 @config
@@ -130,9 +174,11 @@ class Pretrain(_InRows):
 
   name: str = "base"
   steps: int
+  mtp_weight: float = 0.0  # of the multi-token prediction loss, 0.3 then 0.1 in DeepSeek-V3 4.2; needs model.mtp=1
 
   def validate(self):
     at_least(1, self.name, self, "steps")
+    at_least(0, self.name, self, "mtp_weight")
     _InRows.validate(self)
 
 
@@ -185,6 +231,7 @@ class RL(Stage):
   loss_average: str = "response"  # "response": mean over tokens, then responses; "token"; "constant" (max_response)
   row_length: int  # tokens per packed training row
   microbatch_rows: int  # packed rows whose gradient is computed at one time, over all devices
+  lora: Lora | None = None  # adapters to train in place of all parameters
   optimizer: Optimizer
   checkpoints: Checkpoints
   preflight: Preflight
@@ -199,6 +246,8 @@ class RL(Stage):
     at_least(1, self.name, self, "row_length", "microbatch_rows", "reference_every", "save_rollouts_every")
     at_least(0, self.name, self, "evaluate_every", "clip_low", "clip_high", "kl", "prompts_at_once")
     self.optimizer.validate(self.name)
+    if self.lora is not None:
+      self.lora.validate(self.name, self.optimizer)
     self.checkpoints.validate(self.name)
     if self.preflight.action not in ("stop", "warn"):
       raise ValueError(f"{self.name}: preflight.action={self.preflight.action!r} must be 'stop' or 'warn'.")
@@ -269,10 +318,15 @@ class SFT(_InRows):
   data: tuple[Any, ...]  # of r1jax.data.completions: Made(stage=...), Completions(path=...), PlaygroundCompletions(...)
   template: Template  # around the prompts, and what the stage is evaluated with
   epochs: int = 2  # 2-3 in the paper (DeepSeek-R1 v2 B.4.2)
+  lora: Lora | None = None  # adapters to train in place of all parameters
+  mtp_weight: float = 0.0  # of the multi-token prediction loss, 0.3 then 0.1 in DeepSeek-V3 4.2; needs model.mtp=1
 
   def validate(self):
     at_least(1, self.name, self, "epochs")
+    at_least(0, self.name, self, "mtp_weight")
     _InRows.validate(self)
+    if self.lora is not None:
+      self.lora.validate(self.name, self.optimizer)
     self.template.validate()
     if not self.data:
       raise ValueError(f"{self.name}: data is empty; give it at least one source of completions.")

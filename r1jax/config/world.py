@@ -1,5 +1,7 @@
 """The built-in world, how it is asked, and how answers are drawn."""
 
+from typing import Any
+
 from r1jax.config.base import at_least, config
 
 
@@ -68,6 +70,21 @@ class Template:
 
 
 @config
+class Chat:
+  """The chat template that a published model brings, where `Template` would be plain text."""
+
+  system: str | None = None  # a message before the question; None: the template's own, if it has one
+  prefill: str = ""  # written for the model after what the template writes for it, e.g. "<think>\n"
+  bare: bool = False  # without what the template itself writes for the model
+  variables: tuple[tuple[str, Any], ...] = ()  # of the template, e.g. (("enable_thinking", False),)
+
+  def validate(self):
+    for entry in self.variables:
+      if not (isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[0], str)):
+        raise ValueError(f"template.variables must be pairs of a name and a value, but has {entry!r}.")
+
+
+@config
 class Sampling:
   temperature: float = 1.0
   top_p: float = 1.0
@@ -75,6 +92,7 @@ class Sampling:
   max_prompt: int  # tokens
   max_response: int  # tokens
   chunk: int = 32  # tokens the cache grows by at first; doubles, so a short response reads a short cache
+  speculate: bool = False  # model.mtp drafts a second token per step, checked by the model: the same distribution
 
   def validate(self):
     at_least(1, "sampling", self, "max_prompt", "max_response", "chunk")

@@ -2,7 +2,8 @@
 
 While decoding, the G completions of a prompt ride on the time axis: a step has
 x[b, g, d], and `jax.vmap` over g attends to the prompt's cache, which the group
-shares, and to the completion's own.
+shares, and to the completion's own. Where completions differ in length
+(speculative decoding), a step may have w tokens of each, x[b, g * w, d].
 
 Einsum letters: b batch, t query time, s key time, g group, n heads, h head,
 r latent, k key heads, m query heads per key head, v value width.
@@ -28,13 +29,25 @@ class Cache:
   prompt: jax.Array  # [layers, b, s, k, h], shared by the group
   lengths: jax.Array  # int32[b], tokens of each prompt
   own: jax.Array  # [layers, b, g, u, k, h], of the tokens drawn so far
-  index: jax.Array  # int32[], how many those are
+  index: jax.Array  # int32[], how many those are; or int32[b, g], of each completion
 
   def write(self, layer, entry):
-    """Stores entry[b, g, k, h] of the current token; returns the new cache."""
+    """Stores entry[b, g * w, k, h] of the newest tokens, the first at `index`; returns the new cache.
+
+    w = 1 where all completions have one index; a completion whose tokens do not
+    all fit is left as it is.
+    """
+    if self.index.ndim:
+      return self._write_each(layer, entry)
     entry = entry[None, :, :, None].astype(self.own.dtype)
     zero = jnp.int32(0)
     own = jax.lax.dynamic_update_slice(self.own, entry, (layer, zero, zero, self.index, zero, zero))
+    return self.replace(own=own)
+
+  def _write_each(self, layer, entry):
+    at = jnp.stack([jnp.full_like(self.index, layer), self.index], axis=-1)
+    entry = split_newest(entry, self.own.shape[2]).astype(self.own.dtype)
+    own = jax.lax.scatter(self.own, at, entry, _OF_EACH, indices_are_sorted=True, unique_indices=True, mode="drop")
     return self.replace(own=own)
 
   def read(self, layer):
@@ -42,11 +55,26 @@ class Cache:
     return take(self.prompt), take(self.own)
 
 
+# updates[b, g, w, k, h] at (layer, u) of operand[layers, b, g, u, k, h]: each in its own place, and nothing is moved
+_OF_EACH = jax.lax.ScatterDimensionNumbers(
+  update_window_dims=(2, 3, 4),
+  inserted_window_dims=(0,),
+  scatter_dims_to_operand_dims=(0, 3),
+  operand_batching_dims=(1, 2),
+  scatter_indices_batching_dims=(0, 1),
+)
+
+
+def split_newest(x, group: int):
+  """[b, g * w, ...] -> [b, g, w, ...]."""
+  return x.reshape(x.shape[0], group, x.shape[1] // group, *x.shape[2:])
+
+
 def attend_cached(query, prompt_key, prompt_value, own_key, own_value, lengths, index, scale):
   """One token of one completion per prompt: query [b,k,m,h] -> [b,k,m,v].
 
   prompt_key [b,s,k,h] counts up to lengths[b]; own_key [b,u,k,h] up to and
-  including `index`.
+  including `index`, int32[] or int32[b,1,1,1].
   """
   shared = jnp.einsum("bkmh,bskh->bkms", query, prompt_key)
   own = jnp.einsum("bkmh,bukh->bkmu", query, own_key)
@@ -62,7 +90,26 @@ def attend_cached(query, prompt_key, prompt_value, own_key, own_value, lengths, 
   return y + jnp.einsum("bkmu,bukv->bkmv", (own / norm).astype(dtype), own_value)
 
 
-attend_group = jax.vmap(attend_cached, in_axes=(1, None, None, 1, 1, None, None, None), out_axes=1)
+_attend_one_each = jax.vmap(attend_cached, in_axes=(1, None, None, 1, 1, None, None, None), out_axes=1)
+_attend_newest = jax.vmap(attend_cached, in_axes=(1, None, None, None, None, None, 1, None), out_axes=1)
+_attend_some_each = jax.vmap(_attend_newest, in_axes=(1, None, None, 1, 1, None, 1, None), out_axes=1)
+
+
+def attend_group(query, prompt_key, prompt_value, own_key, own_value, lengths, index, scale):
+  """The newest tokens of every completion: query [b,g*w,k,m,h], own_key [b,g,u,k,h] -> [b,g*w,k,m,v].
+
+  `index` is that of the cache, which holds their keys and values already.
+  """
+  if index.ndim == 0:
+    return _attend_one_each(query, prompt_key, prompt_value, own_key, own_value, lengths, index, scale)
+  query = split_newest(query, own_key.shape[1])
+  index = index[..., None] + jnp.arange(query.shape[2])
+  index = index[..., None, None, None]  # one for each [k, m, u] of a row's scores
+  y = _attend_some_each(query, prompt_key, prompt_value, own_key, own_value, lengths, index, scale)
+  return y.reshape(y.shape[0], y.shape[1] * y.shape[2], *y.shape[3:])
+
+
+LATENT_EPSILON = 1e-6  # of the norms on the compressed query and latent: fixed in DeepSeek's code, whatever the model's
 
 
 class LatentAttention(Layer):
@@ -74,7 +121,7 @@ class LatentAttention(Layer):
     if a.query_rank:
       down = self.weight("query_down", (c.width, a.query_rank), ("embed", None), c.width)
       up = self.weight("query_up", (a.query_rank, width), ("rank", "heads"), a.query_rank)
-      x = f.rms_norm(f.linear(x, down), self.norm("query_norm", a.query_rank), c.norm_epsilon)
+      x = f.rms_norm(f.linear(x, down), self.norm("query_norm", a.query_rank), LATENT_EPSILON)
       return f.split_heads(f.linear(x, up, "tensor"), a.heads)
     weight = self.weight("query", (c.width, width), ("embed", "heads"), c.width)
     return f.split_heads(f.linear(x, weight, "tensor"), a.heads)
@@ -83,14 +130,14 @@ class LatentAttention(Layer):
   def __call__(self, x, positions, segments, cache, layer):
     """x[b, t, d] -> y[b, t, d], the cache or this row's entries [b, t, 1, r + p]."""
     c, a = self.cfg, self.cfg.attention
-    frequencies = f.rotary_frequencies(a.rope_head, c.rope_theta, c.yarn)
-    scale = f.attention_scale(a.nope_head + a.rope_head, c.yarn)
+    frequencies = f.rotary_frequencies(a.rope_head, c.rope_theta, c.rope_scaling)
+    scale = f.attention_scale(a.nope_head + a.rope_head, c.rope_scaling)
     nope, rope = jnp.split(self.query(x), [a.nope_head], axis=-1)
-    rope = f.rotate(rope, positions, frequencies, c.yarn)
+    rope = f.rotate(rope, positions, frequencies, c.rope_scaling)
     down = self.weight("kv_down", (c.width, a.latent_rank + a.rope_head), ("embed", None), c.width)
     latent, key_rope = jnp.split(f.linear(x, down), [a.latent_rank], axis=-1)
-    latent = f.rms_norm(latent, self.norm("kv_norm", a.latent_rank), c.norm_epsilon)
-    key_rope = f.rotate(key_rope, positions, frequencies, c.yarn)
+    latent = f.rms_norm(latent, self.norm("kv_norm", a.latent_rank), LATENT_EPSILON)
+    key_rope = f.rotate(key_rope, positions, frequencies, c.rope_scaling)
     key_up = self.weight("key_up", (a.latent_rank, a.heads * a.nope_head), ("rank", "heads"), a.latent_rank)
     value_up = self.weight("value_up", (a.latent_rank, a.heads * a.value_head), ("rank", "heads"), a.latent_rank)
     out = self.weight("out", (a.heads * a.value_head, c.width), ("heads", "embed"), a.heads * a.value_head)
@@ -117,14 +164,14 @@ class LatentAttention(Layer):
 
 
 class GroupedQueryAttention(Layer):
-  """Several query heads share a key and value head (Qwen2, Llama 3)."""
+  """Several query heads share a key and value head (Qwen2, Qwen3, Llama 3)."""
 
   @nn.compact
   def __call__(self, x, positions, segments, cache, layer):
     """x[b, t, d] -> y[b, t, d], the cache or this row's entries [b, t, 2k, h]: keys then values."""
     c, a = self.cfg, self.cfg.attention
-    frequencies = f.rotary_frequencies(a.head, c.rope_theta, c.yarn)
-    scale = f.attention_scale(a.head, c.yarn)
+    frequencies = f.rotary_frequencies(a.head, c.rope_theta, c.rope_scaling)
+    scale = f.attention_scale(a.head, c.rope_scaling)
 
     def project(name, heads):
       y = f.linear(x, self.weight(name, (c.width, heads * a.head), ("embed", "heads"), c.width), "tensor")
@@ -132,9 +179,12 @@ class GroupedQueryAttention(Layer):
         y = y + self.weight(f"{name}_bias", (heads * a.head,), ("heads",)).astype(y.dtype)
       return f.split_heads(y, heads)
 
-    query = f.rotate(project("query", a.heads), positions, frequencies, c.yarn)
-    key = f.rotate(project("key", a.kv_heads), positions, frequencies, c.yarn)
-    value = project("value", a.kv_heads)
+    query, key, value = project("query", a.heads), project("key", a.kv_heads), project("value", a.kv_heads)
+    if a.qk_norm:
+      query = f.rms_norm(query, self.norm("query_norm", a.head), c.norm_epsilon)
+      key = f.rms_norm(key, self.norm("key_norm", a.head), c.norm_epsilon)
+    query = f.rotate(query, positions, frequencies, c.rope_scaling)
+    key = f.rotate(key, positions, frequencies, c.rope_scaling)
     out = self.weight("out", (a.heads * a.head, c.width), ("heads", "embed"), a.heads * a.head)
     entry = reshard(jnp.concatenate([key, value], axis=2), P(BATCH))
 

@@ -28,13 +28,16 @@ class Route:
 def choose(scores, bias, experts: config.Experts):
   """The active experts per token by biased score, within the best groups: float32[b, t, e] -> int32[b, t, k].
 
-  A group's score is the sum of its two best (DeepSeek-V3 section 2.1.2); ruled out groups are masked with -inf.
+  A group's score is the sum of its two best (DeepSeek-V3 section 2.1.2) or its best (V2 2.2.2). Groups ruled out are
+  masked with -inf, as in DeepSeek's own code; where others mask with 0, that differs only if a biased score is
+  negative or a softmax score underflows to 0. Of equal scores the lowest index wins.
   """
   biased = scores + bias
   if experts.groups > 1:
     b, t, e = biased.shape
     grouped = biased.reshape(b, t, experts.groups, e // experts.groups)
-    best = jax.lax.top_k(grouped, min(2, e // experts.groups))[0].sum(-1)
+    counted = min(2, e // experts.groups) if experts.group_score == "top2" else 1
+    best = jax.lax.top_k(grouped, counted)[0].sum(-1)
     kept = jax.nn.one_hot(jax.lax.top_k(best, experts.active_groups)[1], experts.groups, dtype=bool).any(-2)
     grouped = jnp.where(kept[..., None], grouped, -jnp.inf)
     biased = grouped.reshape(b, t, e)
@@ -42,18 +45,24 @@ def choose(scores, bias, experts: config.Experts):
 
 
 def route(x, router, bias, valid, experts: config.Experts) -> Route:
-  """Sigmoid gates, normalised over the chosen experts; the bias only chooses (eq. 13-16)."""
+  """Gates of the chosen experts; the bias float32[e] only chooses (eq. 13-16) and is 0 with softmax gates.
+
+  The balance counts what the gates alone would choose in V3 (eq. 18) and what was chosen in V2 (2.2.3), where no
+  bias stands between the two but the limit to groups does.
+  """
   logits = jnp.einsum("btd,de->bte", x.astype(jnp.float32), router)
-  scores = jax.nn.sigmoid(logits)
+  softmax = experts.scoring == "softmax"
+  scores = jax.nn.softmax(logits, axis=-1) if softmax else jax.nn.sigmoid(logits)
   expert = choose(jax.lax.stop_gradient(scores), bias, experts)
   one_hot = jax.nn.one_hot(expert, experts.routed, dtype=jnp.float32)
   gate = jnp.einsum("bte,btke->btk", scores, one_hot)
-  gate = gate / (gate.sum(-1, keepdims=True) + 1e-20) * experts.route_scale
+  if experts.normalize:
+    gate = gate / (gate.sum(-1, keepdims=True) + 1e-20)
+  gate = gate * experts.route_scale
   real = valid.astype(jnp.float32)
   tokens = jnp.maximum(real.sum(1), 1)[:, None]
   count = lambda hot: jnp.einsum("btke,bt->be", hot, real)
-  # Eq. 18 counts the best by score alone, without the bias.
-  best = jax.lax.top_k(jax.lax.stop_gradient(scores), experts.active)[1]
+  best = expert if softmax else jax.lax.top_k(jax.lax.stop_gradient(scores), experts.active)[1]
   frequency = count(jax.nn.one_hot(best, experts.routed)) * experts.routed / (experts.active * tokens)
   share = jnp.einsum("bte,bt->be", scores / scores.sum(-1, keepdims=True), real) / tokens
   load = jnp.einsum("be->e", count(one_hot), out_sharding=P(None))
@@ -248,7 +257,7 @@ class Experts(Layer):
     """x[b, t, d], valid bool[b, t] -> y[b, t, d], load float32[e], balance float32[b]."""
     c, e = self.cfg, self.cfg.experts
     router = self.weight("router", (c.width, e.routed), ("embed", None), c.width)
-    bias = self.weight("router_bias", (e.routed,), (None,))
+    bias = self.weight("router_bias", (e.routed,), (None,)) if e.scoring == "sigmoid" else 0.0
     gate = self.weight("gate", (e.routed, c.width, e.hidden), ("expert", "expert_embed", "hidden"), c.width)
     up = self.weight("up", (e.routed, c.width, e.hidden), ("expert", "expert_embed", "hidden"), c.width)
     down = self.weight("down", (e.routed, e.hidden, c.width), ("expert", "hidden", "expert_embed"), e.hidden)

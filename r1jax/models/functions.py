@@ -55,38 +55,52 @@ def join_heads(x):
   return jax.lax.reshape(x, (b, t, n * h), out_sharding=P(BATCH, None, "tensor"))
 
 
-def rotary_frequencies(width: int, theta: float, yarn: config.Yarn | None) -> np.ndarray:
-  """Angle per position of each rotary pair, float32[width / 2]; stretched by YaRN (DeepSeek-V3 section 4.3)."""
+RopeScaling = config.Yarn | config.Llama3Rope | None
+
+
+def rotary_frequencies(width: int, theta: float, scaling: RopeScaling) -> np.ndarray:
+  """Angle per position of each rotary pair, float32[width / 2], slowed as the context extension says."""
   base = theta ** -(np.arange(0, width, 2) / width)
-  if yarn is None:
+  if scaling is None:
     return base.astype(np.float32)
+  slow = (
+    _slowed_by_yarn(width, theta, scaling) if isinstance(scaling, config.Yarn) else _slowed_by_llama3(base, scaling)
+  )
+  return (base / scaling.factor * slow + base * (1 - slow)).astype(np.float32)
+
+
+def _slowed_by_yarn(width: int, theta: float, yarn: config.Yarn):
+  """How much of the factor each pair gets, 0 to 1: a ramp over the pair's number (DeepSeek-V3 section 4.3)."""
 
   def pair_of(rotations):  # index of the pair that turns this often within the original length
     return width * math.log(yarn.original_length / (rotations * 2 * math.pi)) / (2 * math.log(theta))
 
-  low = max(math.floor(pair_of(yarn.beta_fast)), 0)
-  high = min(math.ceil(pair_of(yarn.beta_slow)), width - 1)
-  ramp = np.clip((np.arange(width // 2) - low) / max(high - low, 0.001), 0, 1)
-  return (base / yarn.factor * ramp + base * (1 - ramp)).astype(np.float32)
+  low, high = pair_of(yarn.beta_fast), pair_of(yarn.beta_slow)
+  if yarn.truncate:
+    low, high = math.floor(low), math.ceil(high)
+  low, high = max(low, 0), min(high, width - 1)
+  return np.clip((np.arange(width // 2) - low) / max(high - low, 0.001), 0, 1)
 
 
-def _mscale(factor: float, mscale: float) -> float:
-  return 0.1 * mscale * math.log(factor) + 1 if factor > 1 else 1.0
+def _slowed_by_llama3(base, rope: config.Llama3Rope):
+  """How much of the factor each pair gets, 0 to 1: a ramp over its turns within the original length."""
+  turns = rope.original_length * base / (2 * math.pi)
+  return np.clip((rope.high_freq_factor - turns) / (rope.high_freq_factor - rope.low_freq_factor), 0, 1)
 
 
-def attention_scale(width: int, yarn: config.Yarn | None) -> float:
+def attention_scale(width: int, scaling: RopeScaling) -> float:
   """width^-0.5, times YaRN's temperature squared (0.1 mscale_all_dim ln factor + 1)^2."""
-  return width**-0.5 * (_mscale(yarn.factor, yarn.mscale_all_dim) ** 2 if yarn else 1.0)
+  return width**-0.5 * (scaling.score_factor() if isinstance(scaling, config.Yarn) else 1.0)
 
 
-def rotate(x, positions, frequencies, yarn: config.Yarn | None = None):
+def rotate(x, positions, frequencies, scaling: RopeScaling = None):
   """Turns pairs (i, i + half) of the last axis by their position's angle.
 
-  x: [b, t, ..., p] with positions int32[b, t]. YaRN scales by mscale / mscale_all_dim, 1 for DeepSeek.
+  x: [b, t, ..., p] with positions int32[b, t]. YaRN may lengthen what is turned; DeepSeek's does not.
   """
   angle = positions[..., None].astype(jnp.float32) * frequencies
   angle = jnp.expand_dims(angle, range(2, x.ndim - 1))
-  scale = _mscale(yarn.factor, yarn.mscale) / _mscale(yarn.factor, yarn.mscale_all_dim) if yarn else 1.0
+  scale = scaling.rotated_length() if isinstance(scaling, config.Yarn) else 1.0
   cos, sin = jnp.cos(angle) * scale, jnp.sin(angle) * scale
   first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
   turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)

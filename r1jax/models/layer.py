@@ -36,18 +36,38 @@ class Named(nn.meta.AxisMetadata):
     return self.replace(names=tuple(names))
 
 
+@struct.dataclass
+class Adapted:
+  """A frozen weight with a low-rank adapter (LoRA): in use it is W + scale A B."""
+
+  value: Any  # W[.., in, out]; the first field, which linen compares with the declared shape
+  a: jax.Array  # float32[.., in, r]
+  b: jax.Array  # float32[.., r, out]
+  scale: float = struct.field(pytree_node=False)
+
+  def merged(self):
+    """W + scale A B, float32[.., in, out]; the product in full precision, as the adapter is small beside W."""
+    # The axis z makes it a product that remat="dots" does not keep: it would keep one as large as W of every layer.
+    product = jnp.einsum("z...dr,z...rf->z...df", self.a[None], self.b[None], precision=jax.lax.Precision.HIGHEST)[0]
+    return self.value.astype(jnp.float32) + self.scale * product
+
+
 class Layer(nn.Module):
   cfg: config.Model
 
   def weight(self, name, shape, axes, fan_in=None, mean=0.0):
-    """Declares one float32 weight and returns it ready to use: FSDP shards gathered.
+    """Declares one weight and returns it ready to use: FSDP shards gathered, adapter merged, in float32.
 
     It is drawn with standard deviation fan_in^-0.5, or filled with `mean` where
     fan_in is None.
     """
     std = fan_in**-0.5 if fan_in else 0.0
     w = self.param(name, lambda key: Named(jnp.zeros(shape, jnp.float32), axes, std, mean))
-    return reshard(w, mesh.used_spec(axes))
+    if isinstance(w, Adapted):
+      parts = (w.value, axes), (w.a, (*axes[:-1], None)), (w.b, (*axes[:-2], None, axes[-1]))
+      value, a, b = (reshard(x, mesh.used_spec(names)) for x, names in parts)
+      return Adapted(value, a, b, w.scale).merged()
+    return reshard(w, mesh.used_spec(axes)).astype(jnp.float32)
 
   def norm(self, name, width):
     return self.weight(name, (width,), (None,), mean=1.0)

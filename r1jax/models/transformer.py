@@ -60,8 +60,8 @@ class Transformer(layers.Layer):
     for name, first, count in (("dense_blocks", 0, dense), ("blocks", dense, c.layers - dense)):
       if count == 0:
         continue
-      stack = _stack(c, count, remat=cache is None)(c, dense=name == "dense_blocks", name=name)
-      carry, (entries, load, balance) = stack(carry, jnp.arange(first, first + count), positions, segments)
+      blocks = stack(c, count, remat=cache is None)(c, dense=name == "dense_blocks", name=name)
+      carry, (entries, load, balance) = blocks(carry, jnp.arange(first, first + count), positions, segments)
       memory.append(entries)
     x, cache = carry
     hidden = f.rms_norm(x, self.norm("norm", c.width), c.norm_epsilon)
@@ -71,7 +71,7 @@ class Transformer(layers.Layer):
     return Output(hidden, cache if cache is not None else jnp.concatenate(memory), load, balance.sum(0))
 
 
-def _stack(c: config.Model, count: int, remat: bool):
+def stack(c: config.Model, count: int, remat: bool):
   """Blocks with stacked weights, scanned (or laid out) over the layer axis."""
   block = Block
   if remat and c.remat != "none":
@@ -99,7 +99,12 @@ def embed(embedding, tokens, dtype):
 
 def declare(c: config.Model):
   """The tree of weights of a model: `Named` leaves with shape, axis names and initial scale."""
-  return layers.shapes(Transformer(c), *(jax.ShapeDtypeStruct((mesh.batch_shards(), 8), jnp.int32),) * 3)
+  weights = layers.shapes(Transformer(c), *(jax.ShapeDtypeStruct((mesh.batch_shards(), 8), jnp.int32),) * 3)
+  if c.mtp:
+    from r1jax.models import mtp  # which is made of the blocks of this file
+
+    weights = {**weights, "mtp": mtp.declare(c)}
+  return weights
 
 
 def apply(c: config.Model, params, tokens, positions, segments, cache=None) -> Output:

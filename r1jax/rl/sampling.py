@@ -56,31 +56,83 @@ def draw(logits, uniform, sampling: config.Sampling):
   its log-prob at temperature 1 and under the distribution it was drawn from.
   """
   probs = draw_distribution(logits, sampling)
+  token = invert(probs, uniform)
+  return token, *recorded(logits, probs, token)
+
+
+def invert(probs, uniform):
+  """The token int32[...] where the cumulative sum of probs[..., v], which need not sum to 1, passes uniform[...]."""
   below = jnp.cumsum(probs, axis=-1)
   token = (below <= uniform[..., None] * below[..., -1:]).sum(-1, dtype=jnp.int32)
   last = (probs > 0).shape[-1] - 1 - jnp.argmax(probs[..., ::-1] > 0, axis=-1)  # rounding must not pass the last one
-  token = jnp.minimum(token, last.astype(jnp.int32))
-  pick = lambda x: jnp.take_along_axis(x, token[..., None], axis=-1)[..., 0]
-  return token, pick(logits) - jax.nn.logsumexp(logits, axis=-1), jnp.log(pick(probs))
+  return jnp.minimum(token, last.astype(jnp.int32))
+
+
+def pick(x, token):
+  """x[..., v] at token[...]."""
+  return jnp.take_along_axis(x, token[..., None], axis=-1)[..., 0]
+
+
+def recorded(logits, probs, token):
+  """Log-probs of token[...] that rollouts hold: at temperature 1, and under `probs`, the distribution of its draw."""
+  return pick(logits, token) - jax.nn.logsumexp(logits, axis=-1), jnp.log(pick(probs, token))
+
+
+def read_prompts(c: config.Model, params, tokens, lengths) -> transformer.Output:
+  """The model's output on prompts tokens int32[p, t], lengths int32[p]."""
+  p, t = tokens.shape
+  positions = jnp.broadcast_to(jnp.arange(t), (p, t), out_sharding=P(BATCH, None))
+  segments = (positions < lengths[:, None]).astype(jnp.int32)
+  return transformer.apply(c, params, tokens, positions, segments)
+
+
+def first_logits(c: config.Model, params, hidden, lengths, group_size: int):
+  """float32[p, g, v] of the first token, from the hidden[p, t, d] of the prompts."""
+  last = jnp.take_along_axis(hidden, (lengths - 1)[:, None, None], axis=1)
+  logits = reshard(transformer.logits(c, params, last), P(BATCH, None, None))
+  return jnp.broadcast_to(logits, (logits.shape[0], group_size, c.vocab), out_sharding=P(BATCH, None, None))
+
+
+def empty_cache(entries, lengths, group_size: int, room: int) -> Cache:
+  """A cache with the entries of the prompts and `room` tokens a completion."""
+  spec = jax.typeof(entries).sharding.spec
+  own = jnp.zeros(
+    (*entries.shape[:2], group_size, room, *entries.shape[3:]),
+    entries.dtype,
+    out_sharding=P(None, BATCH, None, None, *spec[3:]),
+  )
+  return Cache(entries, lengths, own, jnp.int32(0))
+
+
+def widen(cache: Cache, room: int) -> Cache:
+  """The cache with `room` tokens a completion, more than it has."""
+  own = cache.own
+  return cache.replace(own=jnp.pad(own, [(0, 0)] * 3 + [(0, room - own.shape[3])] + [(0, 0)] * (own.ndim - 4)))
 
 
 def prefill(c: config.Model, params, tokens, lengths, group_size: int, room: int):
   """Runs the prompts once: logits float32[p, g, v] of the first token, a cache with `room` tokens a completion."""
-  p, t = tokens.shape
-  positions = jnp.broadcast_to(jnp.arange(t), (p, t), out_sharding=P(BATCH, None))
-  segments = (positions < lengths[:, None]).astype(jnp.int32)
-  out = transformer.apply(c, params, tokens, positions, segments)
-  last = jnp.take_along_axis(out.hidden, (lengths - 1)[:, None, None], axis=1)
-  logits = reshard(transformer.logits(c, params, last), P(BATCH, None, None))
-  logits = jnp.broadcast_to(logits, (p, group_size, c.vocab), out_sharding=P(BATCH, None, None))
-  entries = out.memory
-  spec = jax.typeof(entries).sharding.spec
-  own = jnp.zeros(
-    (entries.shape[0], p, group_size, room, *entries.shape[3:]),
-    entries.dtype,
-    out_sharding=P(None, BATCH, None, None, *spec[3:]),
+  out = read_prompts(c, params, tokens, lengths)
+  logits = first_logits(c, params, out.hidden, lengths, group_size)
+  return logits, empty_cache(out.memory, lengths, group_size, room)
+
+
+def streams(key, rows, group_size: int):
+  """The random key of every completion, [p, g]."""
+  of = lambda row: jax.vmap(lambda i: jax.random.fold_in(jax.random.fold_in(key, row), i))(jnp.arange(group_size))
+  return jax.vmap(of)(rows)
+
+
+def blank_rollouts(p: int, g: int, limit: int, pad: int) -> Rollouts:
+  """Rollouts of no token, with room for `limit`."""
+  blank = lambda shape, fill: jnp.full(shape, fill, out_sharding=P(BATCH, *(None,) * (len(shape) - 1)))
+  return Rollouts(
+    tokens=blank((p, g, limit), jnp.int32(pad)),
+    lengths=blank((p, g), jnp.int32(0)),
+    ended=blank((p, g), False),
+    log_probs=blank((p, g, limit), jnp.float32(0)),
+    draw_log_probs=blank((p, g, limit), jnp.float32(0)),
   )
-  return logits, Cache(entries, lengths, own, jnp.int32(0))
 
 
 @functools.partial(jax.jit, static_argnames=("c", "sampling", "group_size", "end", "pad"))
@@ -92,11 +144,15 @@ def sample(
   tokens int32[p, t] padded on the right, lengths and rows int32[p] (see
   `Prompts`), key: a jax.random key. Stops when every row has drawn `end` or
   max_response tokens. The cache doubles as completions grow: attention reads
-  little more than what is filled.
+  little more than what is filled. With `sampling.speculate` the draws are
+  those of rl/speculative.py: other tokens of the same distribution.
   """
   p, g, limit = tokens.shape[0], group_size, sampling.max_response
-  streams = jax.vmap(lambda row: jax.vmap(lambda i: jax.random.fold_in(jax.random.fold_in(key, row), i))(jnp.arange(g)))
-  keys = streams(rows)
+  keys = streams(key, rows, g)
+  if sampling.speculate:
+    from r1jax.rl import speculative  # which is made of the functions of this file
+
+    return speculative.sample(c, params, tokens, lengths, keys, sampling, end, pad)[0]
   uniform = jax.vmap(jax.vmap(lambda k, i: jax.random.uniform(jax.random.fold_in(k, i)), (0, None)), (0, None))
 
   def running(until, state):
@@ -123,22 +179,13 @@ def sample(
     logits = reshard(transformer.logits(c, params, out.hidden), P(BATCH, None, None))
     return index + 1, rollouts, logits, done, out.memory
 
-  blank = lambda shape, fill: jnp.full(shape, fill, out_sharding=P(BATCH, *(None,) * (len(shape) - 1)))
-  rollouts = Rollouts(
-    tokens=blank((p, g, limit), jnp.int32(pad)),
-    lengths=blank((p, g), jnp.int32(0)),
-    ended=blank((p, g), False),
-    log_probs=blank((p, g, limit), jnp.float32(0)),
-    draw_log_probs=blank((p, g, limit), jnp.float32(0)),
-  )
   room = min(sampling.chunk, limit)
   logits, cache = prefill(c, params, tokens, lengths, g, room)
+  rollouts = blank_rollouts(p, g, limit, pad)
   state = jnp.int32(0), rollouts, logits, rollouts.ended, cache
   while True:
     state = jax.lax.while_loop(functools.partial(running, room), step, state)
     if room == limit:
       return state[1]
-    grown = min(2 * room, limit)
-    pad_own = lambda x: jnp.pad(x, [(0, 0)] * 3 + [(0, grown - room)] + [(0, 0)] * (x.ndim - 4))
-    state = (*state[:4], state[4].replace(own=pad_own(state[4].own)))
-    room = grown
+    room = min(2 * room, limit)
+    state = (*state[:4], widen(state[4], room))

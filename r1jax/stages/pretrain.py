@@ -21,15 +21,17 @@ def run(stage: config.Pretrain, run: Run, params):
   rows = data.packed_rows(documents, run.tokenizer, stage.length)
   batches = data.row_batches(rows, e.seed, stage.rows)
   optimizer = optimizers.make(stage.optimizer, stage.steps)
-  loss = functools.partial(next_token_loss, model)
-  state = states.create(params, optimizer)
+  loss = functools.partial(next_token_loss, model, mtp_weight=stage.mtp_weight)
+  state = states.create(params, optimizer, stage.optimizer.parameters)
+  del params  # with bfloat16 parameters they would stay beside those
   folder = run.folder(stage.name)
   with (
     Checkpoints(folder / "checkpoints", stage.checkpoints.every, stage.checkpoints.keep) as checkpoints,
     Log(folder, stage.name, stage.steps, COLUMNS) as log,
   ):
-    if saved := checkpoints.restore_latest(states.like(state)):
-      _, state, extras = saved
+    if saved := checkpoints.restore_latest(states.like(states.saved(state))):
+      _, found, extras = saved
+      state = states.restored(found, state)
       batches.set_state(extras["batches"])
     for step in range(int(state.step), stage.steps):
       batch = data.normalize(next(batches))
@@ -38,5 +40,5 @@ def run(stage: config.Pretrain, run: Run, params):
       log.write(step, metrics)
       if checkpoints.due(step + 1, stage.steps):
         log.flush()
-      checkpoints.save_if_due(step + 1, stage.steps, state, {"batches": batches.get_state()})
-  return state.params
+      checkpoints.save_if_due(step + 1, stage.steps, states.saved(state), {"batches": batches.get_state()})
+  return states.result(state)

@@ -30,14 +30,16 @@ def run(stage: config.RewardModel, run: Run, params) -> dict:
   order = data.Order(len(training.ids), e.seed, stage.epochs, stage.rows)
   optimizer = optimizers.make(stage.optimizer, order.steps)
   loss = functools.partial(reward_head.LOSSES[stage.loss], model)
-  state = states.create(reward_head.add(model, params), optimizer)
+  state = states.create(reward_head.add(model, params), optimizer, stage.optimizer.parameters)
+  del params  # with bfloat16 parameters they would stay beside those
   folder, origin = run.folder(stage.name), {"examples": training.fingerprint()}
   with (
     Checkpoints(folder / "checkpoints", stage.checkpoints.every, stage.checkpoints.keep) as checkpoints,
     Log(folder, stage.name, order.steps, COLUMNS) as log,
   ):
-    if saved := checkpoints.restore_latest(states.like(state)):
-      _, state, extras = saved
+    if saved := checkpoints.restore_latest(states.like(states.saved(state))):
+      _, found, extras = saved
+      state = states.restored(found, state)
       check_origin(stage, extras, origin)
     elif too_long:
       log.alarm("left_out", f"{too_long} rows are longer than length={stage.length} tokens and left out.", 0)
@@ -47,15 +49,17 @@ def run(stage: config.RewardModel, run: Run, params) -> dict:
       log.write(step, metrics)
       if checkpoints.due(step + 1, order.steps):
         log.flush()
-      checkpoints.save_if_due(step + 1, order.steps, state, origin)
+      checkpoints.save_if_due(step + 1, order.steps, states.saved(state), origin)
   counts = {"training": len(training.ids), "held_out": len(held_out.ids), "too_long": too_long}
-  return measure(stage, model, state.params, held_out) | {"rows": counts, "params_sha256": params_sha256(state.params)}
+  params = states.result(state)
+  return measure(stage, model, params, held_out) | {"rows": counts, "params_sha256": params_sha256(params)}
 
 
 def read(stage: config.RewardModel, run: Run) -> tuple[data.Examples, data.Examples, int]:
   """(training, held-out, left out as too long) examples of all sources; RuntimeError where one of the two is empty."""
   rows = [row for source in stage.data for row in source.open(run.folder)]
-  sequences = [encode(stage, run.tokenizer, row["prompt"], texts_of(stage, row)) for row in rows]
+  prompter = run.prompter(stage)
+  sequences = [encode(prompter, run.tokenizer, row["prompt"], texts_of(stage, row)) for row in rows]
   fits = [i for i, row in enumerate(sequences) if max(map(len, row)) <= stage.length]
   ids = [row["id"] for row in rows]
   everything = data.Examples(sequences, np.array([row.get("safe", 1) for row in rows], np.float32), ids)

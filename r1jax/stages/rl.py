@@ -18,7 +18,7 @@ from r1jax.rl.advantages import group_advantages, make_experience, split_minibat
 from r1jax.stages import critics as reward_models, evaluate
 from r1jax.stages.run import Policy, Run
 from r1jax.stages.watch import Watch
-from r1jax.training import optimizer as optimizers, state as states
+from r1jax.training import lora, optimizer as optimizers, state as states
 from r1jax.training.checkpoints import Checkpoints
 from r1jax.training.metrics import Log
 from r1jax.training.update import update
@@ -31,7 +31,9 @@ def run(stage: config.RL, run: Run, params):
   e, model, updates = run.experiment, run.experiment.model_of(stage), stage.rollout_size // stage.batch_size
   optimizer = optimizers.make(stage.optimizer, stage.steps)
   train = make_train(model, stage, optimizer)
-  state, reference = states.create(params, optimizer), copy(params)
+  state = states.create(params, optimizer, stage.optimizer.parameters, stage.lora, e.seed)
+  del params  # with bfloat16 parameters they would stay beside those
+  reference = copy(lora.trained(state.params))
   exam = evaluate.held_out(e.evaluation, run.held_out, stage.curve_samples)
   critics = reward_models.open_critics(stage, run)
   folder = run.folder(stage.name)
@@ -43,19 +45,20 @@ def run(stage: config.RL, run: Run, params):
     Log(folder, stage.name, stage.steps, COLUMNS) as log,
   ):
     batches = data.batches(run.problems[stage.name], stage.rollout_size // stage.group_size)
-    if saved := checkpoints.restore_latest(states.like(as_saved(state, reference))):
+    if saved := checkpoints.restore_latest(states.like(states.saved(state) | {"reference": reference})):
       _, found, extras = saved
-      reference, state = found.pop("reference"), states.TrainState(**found)
+      reference, state = found["reference"], states.restored(found, state)
       batches.set_state(extras["batches"])
     watch = Watch(stage, run, log, scorer, exam, grader)
     for step in range(int(state.step), stage.steps, updates):
-      watch.curve(step, state.params)
+      policy = run.policy(stage, lora.merge(state.params, model.activations))
+      watch.curve(step, policy.params)
       if step % stage.reference_every == 0:
-        reference = copy(state.params)
+        reference = copy(lora.trained(state.params))
       with log.phase("rollout"):
-        prompts = data.make_prompts(next(batches), stage.template, run.tokenizer, stage.sampling.max_prompt)
-        policy = run.policy(stage, state.params)
+        prompts = data.make_prompts(next(batches), policy.prompter, stage.sampling.max_prompt)
         rollouts, texts, scores = roll_out(run, stage, policy, prompts, rollout_key(e.seed, step), scorer, critics)
+        del policy  # with adapters, a copy of the weights
       with log.phase("reward"):
         rewards = join([score.result() for score in scores])
         advantages = group_advantages(rewards.total.reshape(-1, stage.group_size), stage.normalize_std)
@@ -64,20 +67,17 @@ def run(stage: config.RL, run: Run, params):
         with log.phase("train"):
           experience = make_experience(prompts, rollouts, advantages, chosen, stage)
           if stage.kl:
-            experience = [add_reference(model, reference, x) for x in experience]
+            before = lora.join(reference, state.params)  # other adapters on the same weights
+            experience = [add_reference(model, before, x) for x in experience]
           state, metrics = train(state, experience)
           jax.block_until_ready(metrics)  # the next rollout needs these weights; the seconds belong here
         watch.update(step + i, metrics, first=i == 0)
       watch.settle()
-      saved = as_saved(state, reference)
+      saved = states.saved(state, last=step + updates == stage.steps) | {"reference": reference}
       checkpoints.save_if_due(step + updates, stage.steps, saved, {"batches": batches.get_state()})
-    watch.curve(stage.steps, state.params)
-  return state.params
-
-
-def as_saved(state: states.TrainState, reference) -> dict:
-  """What a checkpoint holds; the next stage reads its "params" alone."""
-  return {"step": state.step, "params": state.params, "optimizer": state.optimizer, "reference": reference}
+    params = states.result(state)
+    watch.curve(stage.steps, params)
+  return params
 
 
 def open_problems(stage: config.RL, run: Run, scorer: Scorer):
@@ -91,13 +91,13 @@ def open_problems(stage: config.RL, run: Run, scorer: Scorer):
 
 def open_source(stage, run: Run, scorer: Scorer, source=None):
   """An endless row from a Mixture or a single source, by default the stage's `problems`; else the playground's."""
-  e, source = run.experiment, source or stage.problems
+  e, source, prompter = run.experiment, source or stage.problems, run.prompter(stage)
   if source is None:
     return ProblemSource(e.playground, e.seed)
   context = Context(
     seed=e.seed,
     check=scorer.check,
-    prompt_length=data.prompt_length(stage.template, run.tokenizer),
+    prompt_length=lambda problem: len(prompter.encode(problem.question)),
     max_prompt=stage.sampling.max_prompt,
     evaluation=run.held_out + tuple(p for exam in run.benchmarks.values() for p in exam.problems),
   )
@@ -139,7 +139,7 @@ def roll_out(run: Run, stage: config.RL, policy: Policy, prompts, key, scorer: S
     written = evaluate.decode(run.tokenizer, drawn)
     problems = [p for p in part.problems for _ in range(stage.group_size)]
     flat = [text for group in written for text in group]
-    prefill, lengths = stage.template.prefill, drawn.lengths.reshape(-1)
+    prefill, lengths = policy.prompter.prefill, drawn.lengths.reshape(-1)
     given = reward_models.judge(critics or {}, stage.rewards, problems, flat, prefill)
     scores.append(scorer.submit(problems, flat, prefill, lengths, given))
     rollouts.append(drawn)

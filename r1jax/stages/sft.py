@@ -20,15 +20,17 @@ def run(stage: config.SFT, run: Run, params):
   batches = supervised.Batches(examples, stage.length, stage.rows, stage.epochs, run.experiment.seed)
   steps, origin = len(batches), {"examples": examples.fingerprint()}
   optimizer = optimizers.make(stage.optimizer, steps)
-  loss = functools.partial(next_token_loss, model)
-  state = states.create(params, optimizer)
+  loss = functools.partial(next_token_loss, model, mtp_weight=stage.mtp_weight)
+  state = states.create(params, optimizer, stage.optimizer.parameters, stage.lora, run.experiment.seed)
+  del params  # with bfloat16 parameters they would stay beside those
   folder = run.folder(stage.name)
   with (
     Checkpoints(folder / "checkpoints", stage.checkpoints.every, stage.checkpoints.keep) as checkpoints,
     Log(folder, stage.name, steps, COLUMNS) as log,
   ):
-    if saved := checkpoints.restore_latest(states.like(state)):
-      _, state, extras = saved
+    if saved := checkpoints.restore_latest(states.like(states.saved(state))):
+      _, found, extras = saved
+      state = states.restored(found, state)
       check_origin(stage, extras, origin)
     elif examples.left_out:
       log.alarm("left_out", left_out(stage, examples), 0)
@@ -39,14 +41,14 @@ def run(stage: config.SFT, run: Run, params):
       log.write(step, metrics | {"sft/response_tokens": response_tokens})
       if checkpoints.due(step + 1, steps):
         log.flush()
-      checkpoints.save_if_due(step + 1, steps, state, origin)
-  return state.params
+      checkpoints.save_if_due(step + 1, steps, states.saved(state, last=step + 1 == steps), origin)
+  return states.result(state)
 
 
 def read(stage: config.SFT, run: Run) -> supervised.Examples:
   """All examples of the stage's sources; a RuntimeError where none is left."""
   rows = [row for source in stage.data for row in source.open(run.folder)]
-  examples = supervised.encode(rows, stage.template, run.tokenizer, stage.length)
+  examples = supervised.encode(rows, run.prompter(stage), stage.length)
   if not rows:
     raise RuntimeError(f"stage {stage.name!r}: its data has no completion to learn from.")
   if not examples.tokens:

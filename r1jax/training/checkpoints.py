@@ -173,7 +173,8 @@ class Checkpoints:
     A damaged one is named in a warning, renamed to `damaged-<step>`, and the one before is used.
 
     Args:
-      abstract_state: a tree of jax.ShapeDtypeStruct with shardings, shaped like the state that was saved.
+      abstract_state: a tree of jax.ShapeDtypeStruct with shardings, shaped like the state that was saved; what was
+        saved beside it is not read.
 
     Returns:
       (updates done, state, extras), or None where nothing was saved yet.
@@ -229,11 +230,15 @@ class Checkpoints:
     restored, error = None, _damage(self.folder / str(step))
     arguments = ocp.checkpoint_utils.construct_restore_args(abstract_state)
     items = ocp.args.Composite(
-      state=ocp.args.PyTreeRestore(abstract_state, restore_args=arguments), extras=ocp.args.JsonRestore()
+      state=ocp.args.PyTreeRestore(abstract_state, restore_args=arguments, partial_restore=True),
+      extras=ocp.args.JsonRestore(),
     )
     if error is None:
       try:
         found = self._manager.restore(step, args=items)
+        # A partial restore leaves what it does not find abstract.
+        if missing := sum(not isinstance(x, jax.Array) for x in jax.tree.leaves(found.state)):
+          raise ValueError(f"it holds all arrays but {missing}")
         restored = found.state, _of_this_process(found.extras["processes"])
       except _FAILURES as failure:
         error = _first_line(failure)

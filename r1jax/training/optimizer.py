@@ -1,9 +1,11 @@
 """AdamW with warm-up and cosine; the router's selection bias is left to the load."""
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from r1jax import config
+from r1jax.training.precision import is_vector, wide
 
 
 def schedule(optimizer: config.Optimizer, steps: int):
@@ -24,8 +26,8 @@ def is_router_bias(path) -> bool:
 
 def make(optimizer: config.Optimizer, steps: int) -> optax.GradientTransformation:
   """Clipped AdamW; weight decay on matrices only, nothing on the router's bias (its gradient is zero)."""
-  decayed = lambda params: jax.tree_util.tree_map_with_path(lambda p, x: x.ndim > 1 and not _is_vector(p), params)
-  return optax.chain(
+  decayed = lambda params: jax.tree_util.tree_map_with_path(lambda p, x: x.ndim > 1 and not is_vector(p), params)
+  whole = optax.chain(
     optax.clip_by_global_norm(optimizer.clip_norm),
     optax.adamw(
       schedule(optimizer, steps),
@@ -37,8 +39,15 @@ def make(optimizer: config.Optimizer, steps: int) -> optax.GradientTransformatio
     ),
   )
 
+  return whole if optimizer.moments == "float32" else kept_in_bfloat16(whole)
 
-def _is_vector(path) -> bool:
-  """Norms and biases, which the layer axis makes look like matrices."""
-  name = path[-1].key
-  return name.endswith("norm") or name.endswith("bias")
+
+def kept_in_bfloat16(transformation: optax.GradientTransformation) -> optax.GradientTransformation:
+  """The same with its state in bfloat16 between updates, which are computed in float32 (DeepSeek-V3 section 3.3.2)."""
+  narrow = lambda x: x.astype(jnp.bfloat16) if jnp.issubdtype(x.dtype, jnp.floating) else x
+
+  def update(gradients, state, params=None):
+    updates, state = transformation.update(gradients, wide(state), params)
+    return updates, jax.tree.map(narrow, state)
+
+  return optax.GradientTransformation(lambda params: jax.tree.map(narrow, transformation.init(params)), update)

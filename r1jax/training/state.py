@@ -1,5 +1,20 @@
-"""The training state, created on the mesh already sharded."""
+"""The training state, created on the mesh already sharded; what of it a checkpoint holds, and what a stage leaves.
 
+Bytes that a matrix's weight takes in the state, by Optimizer.parameters and
+Optimizer.moments (a float32 gradient, 4 bytes, comes on top of each; with
+bfloat16 parameters 2 more for that of one micro-batch; so does RL's reference,
+as large as `params`):
+
+                  params  masters  moments float32  together  moments bfloat16  together
+  "float32"            4        -                8        12                 4         8
+  "masters"            2        4                8        14                 4        10
+  "stochastic"         2        -                8        10                 4         6
+
+With LoRA a weight takes 4 bytes, or 2 with "masters", and no gradient and no
+moments; its adapters, of rank x (in + out) float32 weights, have all of them.
+"""
+
+import functools
 from typing import Any
 
 from flax import struct
@@ -10,13 +25,15 @@ from jax.sharding import NamedSharding
 from r1jax import config, mesh
 from r1jax.models import transformer
 from r1jax.models.layer import Named
+from r1jax.training import lora, precision
 
 
 @struct.dataclass
 class TrainState:
   step: jax.Array  # int32[], updates made
-  params: Any
-  optimizer: Any  # optax's state
+  params: Any  # what the forward pass and the sampler read
+  optimizer: Any  # optax's state, of what is trained
+  masters: Any = None  # float32, where `params` are their bfloat16 roundings
 
 
 def _declared(c: config.Model, make, declare):
@@ -43,9 +60,63 @@ def abstract_params(c: config.Model, declare=transformer.declare):
   return _declared(c, lambda path, w: shape(w), declare)
 
 
-def create(params, optimizer) -> TrainState:
+def create(params, optimizer, parameters: str = "float32", adapters: config.Lora | None = None, seed: int = 0):
+  """The TrainState to start from float32 `params`, which it takes over: they are donated to the first update.
+
+  Args:
+    optimizer: optax's.
+    parameters: as config.Optimizer has it.
+    adapters: what is trained in place of the parameters.
+    seed: of the adapters.
+  """
   replicated = NamedSharding(jax.sharding.get_mesh(), jax.sharding.PartitionSpec())
-  return TrainState(jax.device_put(jnp.int32(0), replicated), params, jax.jit(optimizer.init)(params))
+  step = jax.device_put(jnp.int32(0), replicated)
+  return _begin(step, params, optimizer, parameters, adapters, jax.jit, lambda w: lora.add(w, adapters, seed))
+
+
+def abstract_state(params, optimizer, parameters: str = "float32", adapters: config.Lora | None = None):
+  """Shapes, dtypes and shardings of what `create` makes of `abstract_params`."""
+  step = jax.ShapeDtypeStruct((), jnp.int32)
+  shapes_of = lambda function: functools.partial(jax.eval_shape, function)
+  make = lambda name, shape, std, mean, at: jax.ShapeDtypeStruct(shape, jnp.float32, sharding=at)
+  return _begin(step, params, optimizer, parameters, adapters, shapes_of, lambda w: lora.add(w, adapters, 0, make))
+
+
+def _begin(step, params, optimizer, parameters, adapters, call, adapt) -> TrainState:
+  masters = params if parameters == "masters" and adapters is None else None
+  if parameters != "float32":
+    params = call(precision.rounded)(params)
+  if adapters is not None:
+    params = adapt(params)
+  trained = lora.trained(params) if masters is None else masters
+  return TrainState(step, params, call(lambda tree: optimizer.init(precision.wide(tree)))(trained), masters)
+
+
+def saved(state: TrainState, last: bool = False) -> dict:
+  """What a checkpoint holds of the state: masters without their roundings, adapters without what they adapt.
+
+  The `last` one of a stage has "params" in any case: the next stage reads them alone.
+  """
+  found = {"step": state.step, "optimizer": state.optimizer}
+  if not lora.is_adapted(state.params):
+    return found | {"params": state.params if state.masters is None else state.masters}
+  found["adapters"] = lora.trained(state.params)
+  return found | ({"params": result(state)} if last else {})
+
+
+def restored(found: dict, state: TrainState) -> TrainState:
+  """`state` as it was when `found` was `saved` of it."""
+  state = state.replace(step=found["step"], optimizer=found["optimizer"])
+  if "adapters" in found:
+    return state.replace(params=lora.join(found["adapters"], state.params))
+  if state.masters is not None:
+    return state.replace(params=precision.rounded(found["params"]), masters=found["params"])
+  return state.replace(params=found["params"])
+
+
+def result(state: TrainState):
+  """What a stage leaves to those after it: plain float32 parameters, whatever it was trained in."""
+  return precision.wide(lora.merge(state.params)) if state.masters is None else state.masters
 
 
 def like(tree):

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from r1jax.training import lora, precision
 from r1jax.training.optimizer import is_router_bias
 from r1jax.training.state import TrainState
 
@@ -17,16 +18,25 @@ Loss = Callable
 @functools.partial(jax.jit, static_argnames="loss", donate_argnames="total")
 def accumulate(params, total, batch, *, loss: Loss):
   """Adds one micro-batch's gradients, metrics and expert load to `total`."""
-  (_, aux), gradients = jax.value_and_grad(loss, has_aux=True)(params, batch)
+
+  def of_trained(trained):
+    return loss(lora.join(_widened(trained), params), batch)
+
+  (_, aux), gradients = jax.value_and_grad(of_trained, has_aux=True)(lora.trained(params))
   return jax.tree.map(jnp.add, total, (gradients, aux))
+
+
+def _widened(params):
+  """Embedding and head in float32: the gradients of their many uses add up in it before they are rounded to theirs."""
+  return {name: precision.wide(x) if isinstance(x, jax.Array) else x for name, x in params.items()}
 
 
 @functools.partial(jax.jit, static_argnames="loss")
 def zeros(params, batch, *, loss: Loss):
-  """A `total` to accumulate into."""
+  """A `total` to accumulate into, in float32."""
   aux = jax.eval_shape(loss, params, batch)[1]
   zero = lambda x: jnp.zeros(x.shape, x.dtype)  # metrics and load are summed over the batch: the same everywhere
-  return jax.tree.map(jnp.zeros_like, params), jax.tree.map(zero, aux)
+  return jax.tree.map(jnp.zeros_like, precision.wide(lora.trained(params))), jax.tree.map(zero, aux)
 
 
 @functools.partial(jax.jit, static_argnames=("optimizer", "bias_rate"), donate_argnames="state")
@@ -35,18 +45,21 @@ def apply(state: TrainState, total, *, optimizer, bias_rate: float):
   gradients, (metrics, load) = total
   norm = optax.tree.norm(gradients)
   finite = jnp.isfinite(norm)
-  updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
-  params = optax.apply_updates(state.params, updates)
+  before = state.params if state.masters is None else state.masters
+  updates, optimizer_state = optimizer.update(gradients, state.optimizer, precision.wide(before))
+  after = precision.add(before, updates, state.step)
   if load.size and bias_rate:
-    params = move_bias(params, load, bias_rate)
+    after = move_bias(after, load, bias_rate)
   keep = lambda new, old: jnp.where(finite, new, old)
-  params = jax.tree.map(keep, params, state.params)
+  after = jax.tree.map(keep, after, before)
   optimizer_state = jax.tree.map(keep, optimizer_state, state.optimizer)
   metrics = metrics | {"policy/gradient_norm": norm, "policy/skipped": 1.0 - finite}
   if load.size:
     mean = load.mean(1, keepdims=True)
     metrics["expert/max_violation"] = ((load - mean) / jnp.maximum(mean, 1)).max()
-  return TrainState(state.step + 1, params, optimizer_state), metrics
+  if state.masters is None:
+    return TrainState(state.step + 1, after, optimizer_state), metrics
+  return TrainState(state.step + 1, precision.rounded(after), optimizer_state, after), metrics
 
 
 def move_bias(params, load, rate: float):
@@ -66,4 +79,6 @@ def update(state: TrainState, microbatches: list, *, loss: Loss, optimizer, bias
   total = zeros(state.params, microbatches[0], loss=loss)
   for batch in microbatches:
     total = accumulate(state.params, total, batch, loss=loss)
-  return apply(state, total, optimizer=optimizer, bias_rate=bias_rate)
+  trained = state.replace(params=lora.trained(state.params))  # frozen weights take no part, and are not donated
+  after, metrics = apply(trained, total, optimizer=optimizer, bias_rate=bias_rate)
+  return after.replace(params=lora.join(after.params, state.params)), metrics

@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from r1jax import config
 from r1jax.mesh import to_global
 from r1jax.models import functions as f
-from r1jax.models.attention import Cache, LatentAttention
+from r1jax.models.attention import Cache, GroupedQueryAttention, LatentAttention
 
 LENGTH, PROMPT = 9, 5
 random = np.random.default_rng(2)
@@ -69,6 +70,30 @@ def test_the_absorbed_form_matches_expanded_keys_token_by_token(tiny_model, rand
     at = np.full((2, 1), t, np.int32)
     y, cache = run(x[:, t : t + 1], at, np.ones_like(at), cache, 0)
     np.testing.assert_allclose(y[:, 0], expected[:, t], atol=1e-5)
+
+
+def test_normed_heads_match_a_loop_over_queries(tiny_model, random_params):
+  """Qwen3: every query and key head has RMS 1 times a scale before it is rotated."""
+  a = config.GroupedQueryAttention(heads=4, kv_heads=2, head=6, qk_norm=True)
+  c = tiny_model(attention=a, experts=None, norm_epsilon=1e-3)
+  w = jax.device_get(jax.tree.map(lambda p: p[1], random_params(c)["dense_blocks"]["attention"]))
+  y, _ = jax.jit(GroupedQueryAttention(c).apply)({"params": w}, x, positions, np.ones_like(positions), None, 0)
+  norm = lambda y, scale: y / np.sqrt((y * y).mean(-1, keepdims=True) + 1e-3) * scale
+  angle = np.arange(LENGTH)[:, None] * c.rope_theta ** (-2 * np.arange(3) / 6)
+
+  def turn(y):  # [t, h]
+    z = (y[:, :3] + 1j * y[:, 3:]) * np.exp(1j * angle)
+    return np.concatenate([z.real, z.imag], -1)
+
+  for b in range(2):
+    row, out = x[b].astype(np.float64), np.zeros((LENGTH, 4, 6))
+    query, key, value = ((row @ w[name]).reshape(LENGTH, -1, 6) for name in ("query", "key", "value"))
+    for n in range(4):
+      q, k = turn(norm(query[:, n], w["query_norm"])), turn(norm(key[:, n // 2], w["key_norm"]))
+      for t in range(LENGTH):
+        scores = np.exp(k[: t + 1] @ q[t] / np.sqrt(6))
+        out[t, n] = scores / scores.sum() @ value[: t + 1, n // 2]
+    np.testing.assert_allclose(y[b], out.reshape(LENGTH, -1) @ w["out"], atol=1e-5)
 
 
 def test_a_row_without_any_visible_key_is_finite():

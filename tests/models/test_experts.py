@@ -1,5 +1,7 @@
 """Experts against one token at a time; routing and balance against the equations."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 
 from r1jax import config
 from r1jax.mesh import to_global
-from r1jax.models import experts as ex
+from r1jax.models import experts as ex, transformer
 from r1jax.training.update import move_bias
 
 GROUPED = config.Experts(
@@ -117,6 +119,58 @@ def test_the_bias_chooses_experts_but_is_not_in_their_gates():
   scores = sigmoid(x.astype(np.float64) @ weights["router"])
   picked = np.take_along_axis(scores, np.asarray(routed.expert), -1)
   np.testing.assert_allclose(routed.gate, 2.5 * picked / picked.sum(-1, keepdims=True), rtol=1e-5)
+
+
+LIMITED = config.Experts(  # DeepSeek-V2
+  routed=8, active=3, shared=1, hidden=16, groups=4, active_groups=2, group_score="max", scoring="softmax",
+  normalize=False, route_scale=16.0, bias_rate=0.0,
+)  # fmt: skip
+
+
+def slow_softmax(row, e):
+  """Scores of one token, and who is chosen: groups by their best, then experts by their own."""
+  z = np.exp(row.astype(np.float64) @ weights["router"])
+  scores, size = z / z.sum(), e.routed // e.groups
+  groups = sorted(range(e.groups), key=lambda g: -max(scores[g * size : (g + 1) * size]))[: e.active_groups]
+  allowed = [i for i in range(e.routed) if i // size in groups]
+  return scores, sorted(allowed, key=lambda i: -scores[i])[: e.active]
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_softmax_gates_are_limited_to_groups_by_their_best_and_normalised_where_told(normalize):
+  e = dataclasses.replace(LIMITED, normalize=normalize)
+  routed = ex.route(jnp.array(x), weights["router"], 0.0, jnp.array(valid), e)
+  for b, t in np.ndindex(x.shape[:2]):
+    scores, chosen = slow_softmax(x[b, t], e)
+    np.testing.assert_array_equal(routed.expert[b, t], chosen)
+    total = scores[chosen].sum() if normalize else 1.0
+    np.testing.assert_allclose(routed.gate[b, t], 16.0 * scores[chosen] / total, rtol=1e-5)
+
+
+def test_the_balance_of_softmax_gates_counts_who_was_chosen():
+  routed = ex.route(jnp.array(x), weights["router"], 0.0, jnp.array(valid), LIMITED)
+  for b in range(ROWS):
+    rows = [slow_softmax(row, LIMITED) for row in x[b, valid[b]]]
+    times = np.array([sum(i in chosen for _, chosen in rows) for i in range(8)])
+    share = np.mean([scores for scores, _ in rows], axis=0)
+    assert routed.balance[b] == pytest.approx((8 / (3 * len(rows)) * times * share).sum(), rel=1e-5)
+
+
+def test_masking_groups_with_minus_infinity_or_with_0_is_the_same_for_softmax_scores():
+  scores = random.dirichlet(np.full(8, 0.3), size=(1, 500)).astype(np.float32)
+  e = dataclasses.replace(LIMITED, active=2)
+  chosen = np.asarray(ex.choose(jnp.array(scores), 0.0, e))[0]
+  for t in range(500):
+    groups = np.argsort(-scores[0, t].reshape(4, 2).max(1), kind="stable")[:2]
+    masked = np.where(np.isin(np.arange(8) // 2, groups), scores[0, t], 0.0)
+    np.testing.assert_array_equal(chosen[t], np.argsort(-masked, kind="stable")[:2])
+
+
+def test_softmax_gates_have_no_selection_bias(tiny_model):
+  assert "router_bias" not in transformer.declare(tiny_model(experts=LIMITED))["blocks"]["experts"]
+  assert "router_bias" in transformer.declare(tiny_model(experts=GROUPED))["blocks"]["experts"]
+  with pytest.raises(ValueError, match=r"bias_rate=0.001 has no bias to move where scoring='softmax'; set it to 0"):
+    dataclasses.replace(LIMITED, bias_rate=0.001).validate()
 
 
 def test_the_bias_has_no_gradient():

@@ -54,6 +54,49 @@ def test_yarn_scales_scores_by_its_squared_temperature_and_leaves_the_angles_len
   assert np.linalg.norm(turned) == pytest.approx(np.linalg.norm(x), rel=1e-5)
 
 
+def test_yarn_without_truncation_ramps_between_fractions_of_pairs():
+  yarn = config.Yarn(factor=4, original_length=64, beta_fast=4.0, beta_slow=0.5, truncate=False)
+  low, high = (16 * math.log(64 / (turns * 2 * math.pi)) / (2 * math.log(100.0)) for turns in (4.0, 0.5))
+  assert low % 1 and high % 1
+  expected = []
+  for pair in range(8):
+    plain = 100.0 ** (-2 * pair / 16)
+    slow = min(max((pair - low) / (high - low), 0), 1)
+    expected.append(plain / 4 * slow + plain * (1 - slow))
+  np.testing.assert_allclose(f.rotary_frequencies(16, 100.0, yarn), expected, rtol=1e-6)
+
+
+def test_yarn_lengthens_what_it_rotates_by_its_attention_factor_or_by_mscale():
+  x = random.normal(size=(1, 1, 16)).astype(np.float32)
+  lengthened = lambda yarn: (
+    np.linalg.norm(f.rotate(jnp.array(x), jnp.array([[5]]), f.rotary_frequencies(16, 1e4, yarn), yarn))
+    / np.linalg.norm(x)
+  )
+  qwen = config.Yarn(factor=4, original_length=64, mscale_all_dim=0.0)
+  assert lengthened(qwen) == pytest.approx(0.1 * math.log(4) + 1, rel=1e-5)
+  assert f.attention_scale(16, qwen) == 0.25
+  given = config.Yarn(factor=4, original_length=64, attention_factor=1.7)
+  assert lengthened(given) == pytest.approx(1.7, rel=1e-5)
+
+
+def test_llama_3_slows_pairs_by_their_wavelength():
+  rope = config.Llama3Rope(factor=8.0, original_length=8192)
+  expected = []
+  for pair in range(64):
+    plain = 500_000.0 ** (-2 * pair / 128)
+    wavelength = 2 * math.pi / plain
+    if wavelength < 8192 / 4:
+      expected.append(plain)
+    elif wavelength > 8192:
+      expected.append(plain / 8)
+    else:
+      smooth = (8192 / wavelength - 1) / (4 - 1)
+      expected.append((1 - smooth) * plain / 8 + smooth * plain)
+  found = f.rotary_frequencies(128, 500_000.0, rope)
+  np.testing.assert_allclose(found, expected, rtol=1e-6)
+  assert f.attention_scale(128, rope) == 128**-0.5
+
+
 @pytest.mark.parametrize("length", [7, 70])  # in one block of queries, in several
 def test_attention_matches_a_loop_over_queries(length):
   n, k = 4, 2
