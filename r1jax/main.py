@@ -17,13 +17,26 @@ import traceback
 from absl import app, flags
 from ml_collections import config_flags
 
-from r1jax import config as configs
+from r1jax import config as configs, published
 from r1jax.errors import sentence
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment file; --config.x.y=value overrides a field.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default: runs/<experiment's name>.")
 STAGES = flags.DEFINE_list("stages", [], "Names of the stages to run; default: all.")
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print schedule, shapes, parameter count and memory, and stop.")
+
+
+class _HubParser(flags.ArgumentParser):
+  """--config.model='hub("owner/name")': the only value of a whole model that a command line can write."""
+
+  def parse(self, argument):
+    return configs.parse_hub(argument) if isinstance(argument, str) else argument
+
+  def flag_type(self):
+    return 'hub("owner/name")'
+
+
+config_flags.register_flag_parser_for_type(configs.Model, _HubParser())
 
 EXAMPLE = "--config=experiments/r1_zero_tiny.py"
 OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]+)(?:=(.*))?", re.DOTALL)
@@ -47,7 +60,8 @@ def main():
 def run(argv):
   if len(argv) > 1:
     raise ValueError(f"unknown argument {argv[1]!r}; fields are overridden as --config.field=value.")
-  experiment = CONFIG.value
+  workdir = pathlib.Path(WORKDIR.value or f"runs/{CONFIG.value.name}")
+  experiment = published.resolve(CONFIG.value, workdir, weights=not DRY_RUN.value)
   experiment.validate()
   names = [stage.name for stage in experiment.stages]
   unknown = [name for name in STAGES.value if name not in names]
@@ -65,7 +79,6 @@ def run(argv):
   if jax.config.jax_compilation_cache_dir is None:  # JAX_COMPILATION_CACHE_DIR names another
     jax.config.update("jax_compilation_cache_dir", str(pathlib.Path("~/.cache/r1jax/xla").expanduser()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-  workdir = pathlib.Path(WORKDIR.value or f"runs/{experiment.name}")
   started = time.monotonic()
   with jax.set_mesh(mesh.make(experiment.mesh)):
     pipeline.execute(experiment, workdir, tuple(STAGES.value))
@@ -102,8 +115,12 @@ def experiment_file(args: list[str]) -> str:
 
 
 def load(path: str) -> configs.Experiment:
-  """What get_config() of an experiment file returns; what is wrong with the file is told with its line."""
-  file = pathlib.Path(path)
+  """What get_config() of an experiment file returns; what is wrong with the file is told with its line.
+
+  What follows a colon, as in experiments/r1_distill.py:qwen_7b, is the argument of get_config.
+  """
+  name, *argument = path.split(":", 1)
+  file = pathlib.Path(name)
   if not file.is_file():
     near = difflib.get_close_matches(file.name, [p.name for p in file.parent.glob("*.py")], 1)
     hint = f"did you mean {file.parent / near[0]}?" if near else f"try {EXAMPLE}"
@@ -114,7 +131,7 @@ def load(path: str) -> configs.Experiment:
   module = sys.modules["experiment"] = importlib.util.module_from_spec(spec)
   try:
     spec.loader.exec_module(module)
-    experiment = module.get_config() if hasattr(module, "get_config") else None
+    experiment = module.get_config(*argument) if hasattr(module, "get_config") else None
   except SyntaxError as error:
     raise ValueError(f"{error.filename}, line {error.lineno}: {error.msg}.") from error
   except Exception as error:  # whatever the user's code raises; elsewhere it is passed on
@@ -137,7 +154,9 @@ def check_overrides(experiment: configs.Experiment, args: list[str]):
       for part in re.findall(r"\[-?\d+\]|[^.\[\]]+", path):
         holder = step_into(holder, part, walked, path)
         walked += part if part.startswith("[") or not walked else f".{part}"
-      if _holds_fields(holder) and value != "None":
+      if path.endswith("model") and value and value.startswith("hub("):
+        configs.parse_hub(value)
+      elif _holds_fields(holder) and value != "None":
         raise ValueError(f"--config.{path} is a whole {type(holder).__name__}; override its fields one by one.")
 
 

@@ -1,17 +1,20 @@
 """Runs the schedule: what each stage starts from, what is finished already, and the results of all."""
 
+import dataclasses
 import importlib.metadata
 import json
+import os
 import pathlib
 import time
 
 import jax
 
 import r1jax
-from r1jax import config
+from r1jax import config, published
 from r1jax.data import problems as data
-from r1jax.data.tokenizer import Tokenizer
+from r1jax.data.tokenizer import Tokenizer, open_tokenizer
 from r1jax.errors import sentence
+from r1jax.models import hub
 from r1jax.report import page, summary
 from r1jax.rewards import Scorer
 from r1jax.stages import evaluate, preferences, pretrain, rejection, reward_model, rl, sft
@@ -49,8 +52,9 @@ def execute(experiment: config.Experiment, workdir: pathlib.Path, only: tuple[st
   check_parents(run, wanted)
   check(run)
   claim(workdir, experiment)  # only now: whoever mends a config before the run began may keep the folder
-  if jax.process_index() == 0 and not (workdir / "tokenizer/tokenizer.model").exists():
-    run.tokenizer.save(workdir / "tokenizer")
+  if jax.process_index() == 0 and not (workdir / "tokenizer").exists():
+    run.tokenizer.save(workdir / ".tokenizer")
+    os.replace(workdir / ".tokenizer", workdir / "tokenizer")
   for stage in wanted:
     run_stage(stage, run)
   return report(run)
@@ -89,17 +93,22 @@ def check_foreign(experiment: config.Experiment, workdir: pathlib.Path):
 
 def check_tokenizer(run: Run, stage: config.Stage):
   """Raises ValueError where the stage was, or will be, of another tokenizer than this run."""
+  model = run.experiment.model_of(stage)
+  if not stage.start_from and model.published and theirs(model).sha256 != run.tokenizer.sha256:
+    raise ValueError(
+      f"stage {stage.name!r}: {model.published.name} has another tokenizer than this run; give every tokenizer a run "
+      "of its own."
+    )
   if "/" in stage.start_from and (
-    Tokenizer.load(run.folder(stage.start_from) / "tokenizer").sha256 != run.tokenizer.sha256
+    open_tokenizer(run.folder(stage.start_from) / "tokenizer").sha256 != run.tokenizer.sha256
   ):
     raise ValueError(
       f"stage {stage.name!r}: start_from={stage.start_from!r} was trained with another tokenizer than this run; "
       "start in a new workdir, or from a stage of the same tokenizer."
     )
-  vocab = run.experiment.model_of(stage).vocab
-  if vocab < run.tokenizer.size:
+  if model.vocab < run.tokenizer.size:
     raise ValueError(
-      f"stage {stage.name!r}: model.vocab={vocab} is less than the {run.tokenizer.size} tokens of the tokenizer; "
+      f"stage {stage.name!r}: model.vocab={model.vocab} is less than the {run.tokenizer.size} tokens of the tokenizer; "
       f"raise it to {run.tokenizer.size}."
     )
 
@@ -138,12 +147,12 @@ def check_stage(stage: config.Stage, run: Run):
     scorer.ready()
     asked = rl.open_problems if isinstance(stage, config.RL) else rl.open_source
     run.problems[stage.name] = asked(stage, run, scorer)
-    data.make_prompts(run.held_out, stage.template, run.tokenizer, stage.sampling.max_prompt)
+    data.make_prompts(run.held_out, run.prompter(stage), stage.sampling.max_prompt)
   if stage.makes == "policy":
-    template, owner = run.policy(stage, None).template, "evaluation.sampling"
-    data.make_prompts(run.held_out, template, run.tokenizer, evaluation.sampling.max_prompt, owner=owner)
+    prompter, owner = run.prompter(stage), "evaluation.sampling"
+    data.make_prompts(run.held_out, prompter, evaluation.sampling.max_prompt, owner=owner)
     for name, other in run.benchmarks.items():
-      data.make_prompts(other.asked, template, run.tokenizer, other.sampling.max_prompt, owner=f"{name}'s sampling")
+      data.make_prompts(other.asked, prompter, other.sampling.max_prompt, owner=f"{name}'s sampling")
   for source in sources_of(stage):
     source.check()
   if getattr(stage, "refined_rewards", ()):
@@ -155,14 +164,21 @@ def sources_of(stage: config.Stage) -> tuple:
   return (*getattr(stage, "data", ()), *getattr(stage, "beside", ()))
 
 
-def tokenizer_of(experiment: config.Experiment, workdir: pathlib.Path) -> Tokenizer:
-  """The run's tokenizer: read from the workdir or a stage of another run, else trained on the corpus."""
+def tokenizer_of(experiment: config.Experiment, workdir: pathlib.Path):
+  """The run's tokenizer: a published model's, or that of the workdir or a stage of another run, or a new one."""
+  if experiment.model.published:
+    return theirs(experiment.model)
   foreign = [pathlib.Path(stage.start_from) for stage in experiment.stages if "/" in stage.start_from]
   for folder in (workdir, *foreign):
-    if (folder / "tokenizer/tokenizer.model").exists():
-      return Tokenizer.load(folder / "tokenizer")
+    if (folder / "tokenizer").exists():
+      return open_tokenizer(folder / "tokenizer")
   documents = data.documents(experiment.playground, experiment.evaluation.template, experiment.seed)
   return Tokenizer.train(documents, experiment.model.vocab)
+
+
+def theirs(model: config.Model):
+  """The tokenizer of a published model."""
+  return open_tokenizer(published.folder_of(model))
 
 
 def run_stage(stage, run: Run):
@@ -225,6 +241,7 @@ def examine(stage, run: Run, params) -> dict:
 def lineage(stage, run: Run) -> dict:
   """Where a stage's checkpoint or data comes from: config, code, seed and the hashes of all that went in."""
   e, parent, problems = run.experiment, stage.start_from, run.problems.get(stage.name)
+  model = e.model_of(stage)
   needs = {(what, name) for _, what, name in stage.needs() if what != "policy"}
   return {
     "stage": stage.name,
@@ -234,6 +251,7 @@ def lineage(stage, run: Run) -> dict:
     "seed": e.seed,
     "tokenizer_sha256": run.tokenizer.sha256,
     "parent": made(parent, run) if parent else None,
+    "published": dataclasses.asdict(model.published) if model.published and not parent else None,
     "problems_sha256": problems.fingerprint if problems else None,
     "data": [made(name, run) for what, name in sorted(needs) if what != "reward model"]
     + [origin for source in sources_of(stage) if (origin := getattr(source, "origin", lambda: None)())],
@@ -247,8 +265,10 @@ def made(name: str, run: Run) -> dict:
 
 
 def start_params(stage, run: Run):
-  """The parameters a stage starts from: those of its parent, or random ones."""
+  """The parameters a stage starts from: those of its parent, or published ones, or random ones."""
   model = run.experiment.model_of(stage)
+  if not stage.start_from and model.published:
+    return hub.load_params(published.folder_of(model), model)
   if not stage.start_from:
     return states.init_params(model, run.experiment.seed)
   return run.restore(stage.start_from, states.abstract_params(model), stage.name)

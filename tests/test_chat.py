@@ -20,8 +20,8 @@ import pytest
 import rich.console
 
 from configs import models
-from r1jax import config, main, mesh
-from r1jax.chat import conversation as chat, decoding, stage as stages
+from r1jax import config, finished, main, mesh
+from r1jax.chat import conversation as chat, decoding
 from r1jax.chat.screen import Screen
 from r1jax.chat.text import ANSWER, TAGS, THOUGHT, Pieces, Sections, visible
 from r1jax.data.tokenizer import Tokenizer
@@ -209,7 +209,7 @@ def test_a_thought_is_dimmed_where_that_can_be_and_quoted_where_not():
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def whole_run(tmp_path_factory):
   """The folder of a run with random weights: base, zero and a student are finished; others are no policies."""
   small = main.load(str(ROOT / "tests/experiments/small.py"))
   base, zero = small.stages
@@ -248,19 +248,19 @@ def finished(tmp_path_factory):
   return run, small
 
 
-def test_what_a_stage_was_is_read_back_from_its_run(finished):
-  run, small = finished
+def test_what_a_stage_was_is_read_back_from_its_run(whole_run):
+  run, small = whole_run
   for name, model in (("zero", small.model), ("student", small.stages[4].model)):
-    stage = stages.read(run / name)
+    stage = finished.read(run / name)
     assert (stage.name, stage.model, stage.sampling) == (name, model, small.evaluation.sampling)
-  assert stages.read(run / "zero").template == small.stages[1].template
-  assert stages.read(run / "base").template == small.evaluation.template
-  assert stages.read(run / "zero").examples() == ["What is 7+8?"] and stages.read(run / "base").examples() == []
-  assert stages.policies(run) == ["base", "zero", "student"]
+  assert finished.read(run / "zero").template == small.stages[1].template
+  assert finished.read(run / "base").template == small.evaluation.template
+  assert finished.read(run / "zero").examples() == ["What is 7+8?"] and finished.read(run / "base").examples() == []
+  assert finished.policies(run) == ["base", "zero", "student"]
   write_json(run / "later/stage.json", {})
   shutil.copytree(run / "student/checkpoints", run / "later/checkpoints")
   try:
-    assert stages.read(run / "later").model == small.stages[4].model  # that of what it starts from
+    assert finished.read(run / "later").model == small.stages[4].model  # that of what it starts from
   finally:
     (run / "later/stage.json").unlink()
     shutil.rmtree(run / "later/checkpoints")
@@ -268,7 +268,7 @@ def test_what_a_stage_was_is_read_back_from_its_run(finished):
 
 @pytest.mark.parametrize("model", [models.deepseek_v3_671b(), models.tiny()])
 def test_a_model_survives_being_written_and_read_back(model):
-  assert stages.revive(json.loads(json.dumps(config_dict(model)))) == model
+  assert finished.revive(json.loads(json.dumps(config_dict(model)))) == model
 
 
 CHOICE = "those that can be talked to are base, zero, student, as in {run}/student."
@@ -288,10 +288,10 @@ CHOICE = "those that can be talked to are base, zero, student, as in {run}/stude
     ("../x/y", "{above}/x/y does not exist; name the folder of a finished stage, as in runs/<run>/<stage>."),
   ],
 )  # fmt: skip
-def test_a_folder_that_cannot_be_talked_to_is_one_sentence(finished, folder, sentence):
-  run, _ = finished
+def test_a_folder_that_cannot_be_talked_to_is_one_sentence(whole_run, folder, sentence):
+  run, _ = whole_run
   with pytest.raises(ValueError) as error:
-    stages.read(run / folder)
+    finished.read(run / folder)
   assert str(error.value) == sentence.format(run=run, above=run.parent)
   assert main.sentence(error.value) == str(error.value)
 
@@ -299,24 +299,24 @@ def test_a_folder_that_cannot_be_talked_to_is_one_sentence(finished, folder, sen
 def test_a_config_of_another_version_is_one_sentence():
   record = config_dict(config.Template(text="{question}"))
   with pytest.raises(ValueError, match=r"Template has a field 'colour' that this version .* use the version that made"):
-    stages.revive(record | {"colour": "red"})
+    finished.revive(record | {"colour": "red"})
   with pytest.raises(ValueError, match="missing 1 required keyword-only argument: 'text'"):
-    stages.revive({"class": "Template"})
+    finished.revive({"class": "Template"})
   with pytest.raises(ValueError, match="'Painting', which is no class"):
-    stages.revive({"class": "Painting"})
+    finished.revive({"class": "Painting"})
 
 
 # ---- conversation
 
 
 @pytest.fixture
-def talker(finished):
+def talker(whole_run):
   """Makes a Conversation with zero; what it shows is in its file."""
 
   def make(**wishes):
     file = io.StringIO()
     console = rich.console.Console(file=file, color_system=None, width=200)
-    return chat.Conversation(str(finished[0] / "zero"), chat.Wishes(**wishes), console, False), file
+    return chat.Conversation(str(whole_run[0] / "zero"), chat.Wishes(**wishes), console, False), file
 
   return make
 
@@ -380,8 +380,8 @@ def command(*args):
   return [sys.executable, "-m", "r1jax.chat", *map(str, args)]
 
 
-def test_a_piped_question_is_answered_and_the_program_ends(finished):
-  run, _ = finished
+def test_a_piped_question_is_answered_and_the_program_ends(whole_run):
+  run, _ = whole_run
   ended = subprocess.run(
     command(run / "zero", "--max_tokens=5", "--temperature=0"), input="What is\n7+8?\n", cwd=ROOT, env=ENVIRONMENT,
     capture_output=True, text=True, timeout=100,
@@ -441,8 +441,8 @@ class Terminal:
     os.close(self._other)
 
 
-def test_a_conversation_in_a_terminal(finished):
-  terminal = Terminal(finished[0] / "zero", "--temperature=0", "--max_tokens=100000")
+def test_a_conversation_in_a_terminal(whole_run):
+  terminal = Terminal(whole_run[0] / "zero", "--temperature=0", "--max_tokens=100000")
   try:
     greeting = terminal.wait("zero> ")
     assert "the likeliest token" in greeting and "for example: What is 7+8?" in greeting

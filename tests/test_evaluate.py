@@ -9,6 +9,7 @@ import pytest
 
 from configs import benchmarks
 from r1jax import config
+from r1jax.data.prompts import Prompter
 from r1jax.rewards import Scorer, Workers
 from r1jax.stages import evaluate, rl, run
 from r1jax.types import Problem, Rollouts
@@ -16,17 +17,25 @@ from tests.experiments import small
 
 ROWS = pathlib.Path(__file__).parent / "data/benchmark_rows"
 SAMPLING = config.Sampling(max_prompt=400, max_response=200)
-ASKED = run.Policy(None, None, config.Template(text="User: {question} You:"))
 
 
 class Letters:
   """A tokenizer whose tokens are the letters."""
 
+  pad = end = 0
+  ends = (0,)
+
   def encode(self, text):
     return [ord(letter) for letter in text]
 
+  def encode_question(self, template, question):
+    return self.encode(template.replace("{question}", question))
+
   def decode(self, tokens):
     return "".join(map(chr, tokens))
+
+
+ASKED = run.Policy(None, None, Prompter(config.Template(text="User: {question} You:"), Letters()))
 
 
 class Policy:
@@ -106,12 +115,12 @@ def test_held_out_problems_of_every_kind_are_graded_wherever_the_answer_stands(a
 def test_a_rollout_is_sampled_in_as_many_calls_as_the_stage_says(a_run, monkeypatch):
   problems = [Problem(f"p{i}", f"{i}+0", str(i), "number", "arithmetic") for i in range(6)]
   policy = Policy(monkeypatch, lambda text, row, i: f"<think>t</think><answer>{row + (i == 3)}</answer>")
-  prompts = rl.data.make_prompts(problems, config.Template(text="{question}"), a_run.tokenizer, 10)
+  prompts = rl.data.make_prompts(problems, Prompter(config.Template(text="{question}"), a_run.tokenizer), 10)
   for at_once, calls in ((0, 1), (2, 3), (3, 2)):
     stage = dataclasses.replace(small.zero(), prompts_at_once=at_once, group_size=4)
     policy.calls.clear()
     with Workers(1) as workers, Scorer(stage.rewards, workers) as scorer:
-      rollouts, texts, scores = rl.roll_out(a_run, stage, None, prompts, None, scorer)
+      rollouts, texts, scores = rl.roll_out(a_run, stage, ASKED, prompts, None, scorer)
       rewards = rl.join([score.result() for score in scores])
     assert len(policy.calls) == calls == len(scores) and [text for asked in policy.calls for text in asked] == [
       p.question for p in problems

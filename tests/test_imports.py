@@ -15,6 +15,7 @@ ALLOWED = {
   "errors": set(),
   "mesh": set(),
   "models": {"mesh"},
+  "hub": {"mesh", "models", "data", "training"},
   "playground": set(),
   "data": {"mesh", "playground"},
   "rewards": set(),
@@ -22,16 +23,20 @@ ALLOWED = {
   "rl": {"mesh", "models", "data"},
   "report": {"mesh", "models", "data", "rl", "training"},
   "stages": {"mesh", "models", "data", "rl", "rewards", "training", "report"},
-  "pipeline": {"mesh", "data", "rewards", "training", "report", "stages"},
-  "main": {"mesh", "pipeline", "report"},
-  "chat": {"mesh", "models", "data", "rl", "training"},
+  "published": {"hub"},
+  "pipeline": {"mesh", "data", "rewards", "training", "report", "stages", "published", "hub"},
+  "main": {"mesh", "pipeline", "report", "published"},
+  "finished": {"data", "training"},
+  "chat": {"mesh", "models", "data", "rl", "finished"},
+  "export": {"mesh", "data", "hub", "published", "finished"},
 }
 
 NETWORKS = {"mesh", "models", "data", "training", "rl"}  # for rewards/preference.py, which samples from a policy
 
 
 def part(file: pathlib.Path) -> str:
-  return file.relative_to(ROOT / "r1jax").parts[0].removesuffix(".py")
+  parts = file.relative_to(ROOT / "r1jax").parts
+  return "hub" if parts[:2] == ("models", "hub") else parts[0].removesuffix(".py")
 
 
 def imported(source: str) -> set[str]:
@@ -48,6 +53,7 @@ def imported(source: str) -> set[str]:
 
 def parts_of(names: set[str]) -> set[str]:
   """The parts of r1jax among imported names; r1jax itself (its version) is none."""
+  names = {name.replace("r1jax.models.hub", "r1jax.hub") for name in names}  # a part of its own
   found = {name.split(".")[1] for name in names if name.startswith("r1jax.")}
   return found & set(ALLOWED)
 

@@ -56,8 +56,8 @@ def raised(function, *args):
     ),
     (["--config.seed[0]=7"], "--config.seed[0]: seed is no tuple, so [0] has no meaning."),
     (
-      ["--config.model.yarn.factor=7"],
-      "--config.model.yarn.factor: model.yarn is None in this experiment, which has no fields.",
+      ["--config.model.rope_scaling.factor=7"],
+      "--config.model.rope_scaling.factor: model.rope_scaling is None in this experiment, which has no fields.",
     ),
     (
       ["--config.model.attention=7"],

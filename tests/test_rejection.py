@@ -15,6 +15,7 @@ import pytest
 from r1jax import config, mesh
 from r1jax.data import completions, problems as data
 from r1jax.data.generated import ProblemSource
+from r1jax.data.prompts import Prompter
 from r1jax.data.refine import ModelRefiner
 from r1jax.data.tokenizer import Tokenizer
 from r1jax.rewards import Preference, Scorer, Verdict
@@ -183,7 +184,9 @@ def by_hand(run, params):
   for number, problem in enumerate(problems):
     call, row = divmod(number, AT_ONCE)
     key = jax.random.fold_in(jax.random.key(rejection.digest(run, a_stage, "sampling")), call)
-    prompts = data.make_prompts([problem] * AT_ONCE, small.TEMPLATE, run.tokenizer, small.SAMPLING.max_prompt, row)
+    prompts = data.make_prompts(
+      [problem] * AT_ONCE, Prompter(small.TEMPLATE, run.tokenizer), small.SAMPLING.max_prompt, row
+    )
     rollouts = evaluate.draw(run, run.policy(a_stage, params), prompts, key, SAMPLING, SAMPLES)
     for g in range(SAMPLES):
       tokens = rollouts.tokens[0, g, : rollouts.lengths[0, g]].tolist()

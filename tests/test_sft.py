@@ -11,6 +11,7 @@ import pytest
 
 from r1jax import config, mesh, pipeline
 from r1jax.data import supervised
+from r1jax.data.prompts import Prompter
 from r1jax.data.tokenizer import Tokenizer
 from r1jax.models import transformer
 from r1jax.models.scoring import next_token_loss
@@ -107,7 +108,7 @@ def assert_equal(found, expected):
 
 @pytest.fixture(scope="module")
 def examples(tokenizer):
-  return supervised.encode(Sums(count=17).open(None), TEMPLATE, tokenizer, 96)
+  return supervised.encode(Sums(count=17).open(None), Prompter(TEMPLATE, tokenizer), 96)
 
 
 def test_the_loss_and_gradient_of_packed_rows_are_those_of_one_example_at_a_time(
@@ -230,7 +231,7 @@ def test_what_is_learned_by_heart_is_what_the_sampler_writes(new_run, model, ran
   rows = Sums(count=6).open(None)
   asked = [Problem(id="", question=row["prompt"], answer="", kind="open", domain="") for row in rows]
   sampling = config.Sampling(temperature=0.1, max_prompt=24, max_response=64, chunk=64)
-  prompts = evaluate.data.make_prompts(asked, TEMPLATE, run.tokenizer, sampling.max_prompt)
+  prompts = evaluate.data.make_prompts(asked, Prompter(TEMPLATE, run.tokenizer), sampling.max_prompt)
   drawn = evaluate.draw(run, run.policy(by_heart, params), prompts, jax.random.key(0), sampling, 1)
   assert [texts[0] for texts in evaluate.decode(run.tokenizer, drawn)] == [row["completion"] for row in rows]
   assert drawn.ended.all()

@@ -62,9 +62,9 @@ def number(low: float, high: float = math.inf, kind=float):
 
 
 def run(options: argparse.Namespace) -> int:
-  from r1jax.chat import stage
+  from r1jax import finished
 
-  stage.read(options.stage)  # a mistake is told before jax is started
+  finished.read(options.stage)  # a mistake is told before jax is started
   import jax
   import rich.console
 

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import jax
 import rich.console
 
-from r1jax import config
-from r1jax.chat import decoding, stage as stages
+from r1jax import config, finished
+from r1jax.chat import decoding
 from r1jax.chat.screen import Screen
 from r1jax.chat.text import Pieces, Sections
 
@@ -62,10 +62,10 @@ class Conversation:
     """Reads the stage in `folder` onto the current mesh; ValueError where there is no policy."""
     self._wishes, self._console, self._screen = wishes, console, Screen(console, dims)
     self._turn, self._question = 0, ""
-    self._load(stages.read(folder))
+    self._load(finished.read(folder))
 
   @property
-  def stage(self) -> stages.Stage:
+  def stage(self) -> finished.Stage:
     return self._stage
 
   def ask(self, question: str) -> Facts:
@@ -80,7 +80,7 @@ class Conversation:
     prompt = self._prompt(question)
     self._question, self._turn = question, self._turn + 1
     key = jax.random.fold_in(jax.random.key(self._wishes.seed), self._turn)
-    pieces, sections = Pieces(decode), Sections(stage.template.prefill)
+    pieces, sections = Pieces(decode), Sections(stage.prompter.prefill)
     started, count, id = time.monotonic(), 0, None
     with interruptible() as stop:
       for id in decoding.stream(
@@ -128,12 +128,12 @@ class Conversation:
   def switch(self, name: str):
     """Goes over to another stage of the run; says so where it cannot."""
     run = self._stage.folder.parent
-    names = stages.policies(run)
+    names = finished.policies(run)
     if name not in names:
-      what = f"There is no finished stage {name!r}; {stages.nearest(name, names)}" if name else ", ".join(names)
+      what = f"There is no finished stage {name!r}; {finished.nearest(name, names)}" if name else ", ".join(names)
       self._screen.note(what)
       return
-    self._load(stages.read(run / name))
+    self._load(finished.read(run / name))
     more = " /again asks it the last question." if self._question else ""
     self._screen.note(f"This is {name} now.{more}")
 
@@ -144,15 +144,14 @@ class Conversation:
     for example in stage.examples():
       self._screen.note(f"  for example: {example}")
 
-  def _load(self, stage: stages.Stage):
+  def _load(self, stage: finished.Stage):
     self._sampling = self._wishes.on(stage.sampling)
     self._params = None  # room for the next ones
     self._params, self._stage = stage.params(), stage
 
   def _prompt(self, question: str) -> list[int]:
     """Token ids of a question in the stage's template; ValueError where they are too many."""
-    template = self._stage.template
-    ids = self._stage.tokenizer.encode(template.text.replace("{question}", question) + template.prefill)
+    ids = self._stage.prompter.encode(question)
     decoding.padded(ids, self._sampling.max_prompt)
     return ids
 

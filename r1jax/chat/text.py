@@ -14,7 +14,7 @@ TAGS = {
   "<|assistant|>": (ANSWER, "[assistant] "),
 }
 _BROKEN = "\ufffd"  # what bytes read as that are no character (yet)
-_LONGEST_CHARACTER = 4  # bytes in UTF-8
+_PATIENCE = 256  # tokens that end in broken bytes, one after the other, until they are shown as they are
 _PASSED = "\n\t\u200c\u200d"  # unprintable by name, but harmless; the joiners belong to Persian, Hindi and emoji
 
 
@@ -24,24 +24,27 @@ class Pieces:
   All that is yielded and the rest of `flush` make up decode(all ids).
   """
 
-  def __init__(self, decode: Callable[[list[int]], str]):
-    self._decode, self._held = decode, []
+  def __init__(self, decode: Callable[..., str]):
+    """`decode(ids, first=...)` of a tokenizer; `first` says whether the text begins with them."""
+    self._decode, self._held, self._shown, self._first = decode, [], 0, True
 
   def feed(self, id: int) -> str:
     """The text that this token completes; "" while there is none."""
     self._held.append(id)
-    text = self._decode(self._held)
-    if not text.endswith(_BROKEN):
-      self._held = []
-      return text
-    if len(self._held) < _LONGEST_CHARACTER:
-      return ""
-    # A character that begins with the first of them would be whole by now: so it begins none.
-    return self._decode([self._held.pop(0)])
+    text = self._text()
+    whole = text.rstrip(_BROKEN)  # the bytes behind it may be the beginning of a character
+    fresh, self._shown = whole[self._shown :], max(self._shown, len(whole))
+    if text == whole or len(self._held) == _PATIENCE:
+      fresh += text[self._shown :]
+      self._held, self._shown, self._first = [], 0, self._first and not text
+    return fresh
 
   def flush(self) -> str:
-    text, self._held = self._decode(self._held), []
-    return text
+    rest, self._held = self._text()[self._shown :], []
+    return rest
+
+  def _text(self) -> str:
+    return self._decode(self._held, first=self._first)
 
 
 class Sections:

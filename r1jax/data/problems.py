@@ -8,6 +8,7 @@ from r1jax import config, mesh
 from r1jax.data.generated import ProblemSource
 from r1jax.data.mixture import Part
 from r1jax.data.packing import lay_out, pack
+from r1jax.data.prompts import Prompter
 from r1jax.data.tokenizer import Tokenizer
 from r1jax.playground import corpus, world
 from r1jax.types import Problem, Prompts, TokenBatch
@@ -58,15 +59,6 @@ class Batches:
     self._iterator.set_state(state["iterator"])
 
 
-def prompt_length(template: config.Template, tokenizer: Tokenizer):
-  """Function from a problem to the tokens of its prompt, for data.filters.Context."""
-  return lambda problem: len(tokenizer.encode(prompt_text(problem, template)))
-
-
-def prompt_text(problem: Problem, template: config.Template) -> str:
-  return template.text.replace("{question}", problem.question) + template.prefill
-
-
 def held_out_problems(playground: config.Playground, seed: int) -> tuple[Problem, ...]:
   """The evaluation set; none of it occurs in training or in the corpus. An impossible world is a ValueError."""
   return world.evaluation_problems(playground, seed)
@@ -78,20 +70,20 @@ def suite(domain: str) -> str:
 
 
 def documents(playground: config.Playground, template: config.Template, seed: int) -> list[str]:
-  """The corpus the tiny base model reads, as text; part of it asks with `template`."""
+  """The corpus the tiny base model reads, as text; part of it asks with `template`, which is plain text."""
+  if not isinstance(template, config.Template):
+    raise ValueError("the playground's corpus asks in plain text; make evaluation.template a Template, not a Chat.")
   return corpus.documents(playground, template, seed)
 
 
-def make_prompts(
-  problems, template: config.Template, tokenizer: Tokenizer, length: int, first_row: int = 0, owner: str = "sampling"
-) -> Prompts:
-  """Fills the template and encodes; a prompt longer than `length` tokens is a ValueError that names the problem.
+def make_prompts(problems, prompter: Prompter, length: int, first_row: int = 0, owner: str = "sampling") -> Prompts:
+  """Encodes the prompts; one longer than `length` tokens is a ValueError that names the problem.
 
   Args:
     first_row: random key of the first prompt; the others count on.
     owner: the field whose max_prompt `length` is, for that sentence.
   """
-  encoded = [tokenizer.encode(prompt_text(problem, template)) for problem in problems]
+  encoded = [prompter.encode(problem.question) for problem in problems]
   tokens = np.zeros((len(problems), length), np.int32)
   for row, (problem, ids) in enumerate(zip(problems, encoded)):
     if len(ids) > length:

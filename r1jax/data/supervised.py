@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from r1jax import config, mesh
+from r1jax import mesh
 from r1jax.data.packing import Placing, lay_out, pack
-from r1jax.data.tokenizer import Tokenizer
+from r1jax.data.prompts import Prompter
 from r1jax.types import TokenBatch
 
 
@@ -35,37 +35,21 @@ class Examples(NamedTuple):
     return digest.hexdigest()
 
 
-def encode(rows: Sequence[Mapping[str, Any]], template: config.Template, tokenizer: Tokenizer, length: int) -> Examples:
+def encode(rows: Sequence[Mapping[str, Any]], prompter: Prompter, length: int) -> Examples:
   """Encodes rows with "prompt" and "completion" (texts); examples of more than `length` tokens are left out.
-
-  Prompt and completion are encoded apart, as they are when a policy is sampled
-  from: it is given the tokens of the prompt alone, `template.prefill` among
-  them, and goes on with those of the rest of the completion.
 
   Raises:
     ValueError: a completion does not begin with what the template writes for it.
   """
-  asked = [template.text.replace("{question}", row["prompt"]) + template.prefill for row in rows]
-  prompts = tokenizer.encode_batch(asked)
-  responses = tokenizer.encode_batch([_response(row, template) for row in rows])
-  sizes = [len(prompt) + len(response) + 1 for prompt, response in zip(prompts, responses)]
-  kept = [i for i, size in enumerate(sizes) if size <= length]
+  examples = prompter.examples((row["prompt"] for row in rows), (row["completion"] for row in rows))
+  sizes = [len(prompt) + len(response) for prompt, response in examples]
+  kept = [example for example, size in zip(examples, sizes) if size <= length]
   return Examples(
-    [np.array([*prompts[i], *responses[i], tokenizer.end], np.int32) for i in kept],
-    np.array([len(prompts[i]) for i in kept], int),
+    [np.array([*prompt, *response], np.int32) for prompt, response in kept],
+    np.array([len(prompt) for prompt, _ in kept], int),
     len(rows) - len(kept),
     max(sizes, default=0),
   )
-
-
-def _response(row, template: config.Template) -> str:
-  """What is left to write of a completion after the template's prefill."""
-  if not row["completion"].startswith(template.prefill):
-    raise ValueError(
-      f"the completion {row['completion']!r:.60} to {row['prompt']!r:.60} does not begin with "
-      f"template.prefill={template.prefill!r}, which the prompt already writes; leave prefill empty or drop the row."
-    )
-  return row["completion"].removeprefix(template.prefill)
 
 
 class Batches:

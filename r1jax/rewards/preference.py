@@ -75,7 +75,7 @@ class OwnModel:
     import jax
 
     from r1jax import mesh
-    from r1jax.data.tokenizer import Tokenizer
+    from r1jax.data.tokenizer import open_tokenizer
     from r1jax.training import state
     from r1jax.training.checkpoints import Checkpoints
 
@@ -90,23 +90,25 @@ class OwnModel:
     folder = pathlib.Path(self.stage)
     with jax.set_mesh(here), Checkpoints(folder / "checkpoints", 1, 1000) as checkpoints:
       params = checkpoints.restore_params(abstract_params=state.abstract_params(self.model))
-    yield Client(self, params, Tokenizer.load(folder / "tokenizer"), here)
+    yield Client(self, params, open_tokenizer(folder / "tokenizer"), here)
 
 
 class Client:
   """Samples replies from a policy; may be used from several threads, one call at a time."""
 
   def __init__(self, engine: OwnModel, params, tokenizer, here):
+    from r1jax.data.prompts import Prompter
+
     self._engine, self._params, self._tokenizer, self._mesh = engine, params, tokenizer, here
+    self._prompter = Prompter(engine.template, tokenizer)
     self._lock = threading.Lock()
 
   def complete(self, conversations: list[list[dict[str, str]]]) -> list[str | Failure]:
     """A reply to every conversation; a Failure for one that is longer than sampling.max_prompt tokens."""
     import jax
 
-    template, longest = self._engine.template, self._engine.sampling.max_prompt
-    texts = [template.text.replace("{question}", as_text(messages)) + template.prefill for messages in conversations]
-    prompts = [self._tokenizer.encode(text) for text in texts]
+    longest = self._engine.sampling.max_prompt
+    prompts = [self._prompter.encode(as_text(messages)) for messages in conversations]
     replies = [
       Failure(f"the conversation takes {len(ids)} tokens, more than sampling.max_prompt={longest}", declined=True)
       for ids in prompts
@@ -116,7 +118,7 @@ class Client:
       for start in range(0, len(short), self._engine.at_once):
         mine = short[start : start + self._engine.at_once]
         for i, reply in zip(mine, self._sample([prompts[i] for i in mine], start), strict=True):
-          replies[i] = template.prefill + reply
+          replies[i] = self._prompter.prefill + reply
     return replies
 
   def _sample(self, prompts, first_row):

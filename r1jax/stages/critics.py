@@ -12,6 +12,7 @@ import numpy as np
 
 from r1jax import config, mesh
 from r1jax.data import preferences as data
+from r1jax.data.prompts import Prompter
 from r1jax.models import reward_head
 from r1jax.rewards.compose import given
 from r1jax.rewards.format import final_part
@@ -23,10 +24,10 @@ def what_it_reads(stage: config.RewardModel, text: str) -> str:
   return final_part(text, structure="summary", strict=False) if stage.reads == "summary" else text
 
 
-def encode(stage: config.RewardModel, tokenizer, prompt: str, texts) -> tuple[np.ndarray, ...]:
+def encode(prompter: Prompter, tokenizer, prompt: str, texts) -> tuple[np.ndarray, ...]:
   """Prompt, text and end token of each text. The template's prefill is left out: a whole response has it in it."""
-  before = tokenizer.encode(stage.template.text.replace("{question}", prompt))
-  return tuple(np.array([*before, *tokenizer.encode(text), tokenizer.end], np.int32) for text in texts)
+  before = prompter.encode(prompt, prefill=False)
+  return tuple(np.array([*before, *tokenizer.encode(text), prompter.end], np.int32) for text in texts)
 
 
 def sigmoid(x):
@@ -75,6 +76,7 @@ class Critic:
 
   def __init__(self, stage: config.RewardModel, model: config.Model, params, figures: dict, tokenizer, shape):
     self.stage, self._model, self._params, self._tokenizer = stage, model, params, tokenizer
+    self._prompter = Prompter(stage.template, tokenizer)
     self._spread, (self._rows, self._length) = figures["scores"], shape
     if not self._spread["std"] > 0:
       raise ValueError(f"reward model {stage.name!r} gives every held-out response the same score; train it longer.")
@@ -89,7 +91,7 @@ class Critic:
     """
     read = [what_it_reads(self.stage, prefill + text) for text in texts]
     sequences = [
-      encode(self.stage, self._tokenizer, problem.question, (text,))[0]
+      encode(self._prompter, self._tokenizer, problem.question, (text,))[0]
       for problem, text in zip(problems, read, strict=True)
     ]
     scores = score_rows(self._model, self._params, sequences, self._length, self._rows)

@@ -89,7 +89,7 @@ def decode(tokenizer, rollouts) -> list[list[str]]:
 
 def answer(run: Run, policy: Policy, exam: Exam, grader: Scorer) -> Answers:
   """Samples every problem of an exam, in calls of one shape, and grades with `grader`, which has the exam's rewards."""
-  e, template, at_once = run.experiment, policy.template, run.experiment.evaluation.problems_at_once
+  e, prompter, at_once = run.experiment, policy.prompter, run.experiment.evaluation.problems_at_once
   responses = [[] for _ in exam.problems]
   lengths = np.zeros((len(exam.problems), 0), int)
   for turn in range(exam.samples // exam.group):
@@ -98,7 +98,7 @@ def answer(run: Run, policy: Policy, exam: Exam, grader: Scorer) -> Answers:
     for start in range(0, len(exam.asked), at_once):
       mine = exam.asked[start : start + at_once]
       padded = mine + exam.asked[:1] * (at_once - len(mine))  # one compiled shape
-      prompts = data.make_prompts(padded, template, run.tokenizer, exam.sampling.max_prompt, start)
+      prompts = data.make_prompts(padded, prompter, exam.sampling.max_prompt, start)
       rollouts = draw(run, policy, prompts, key, exam.sampling, exam.group)
       for i, texts in enumerate(decode(run.tokenizer, rollouts)[: len(mine)]):
         responses[start + i].extend(texts)
@@ -106,12 +106,12 @@ def answer(run: Run, policy: Policy, exam: Exam, grader: Scorer) -> Answers:
     lengths = np.concatenate([lengths, np.concatenate(columns)], axis=1)
   flat = [p for p, texts in zip(exam.problems, responses) for _ in texts]
   texts = [t for texts in responses for t in texts]
-  scored = grader.score(flat, texts, template.prefill, lengths.reshape(-1))
+  scored = grader.score(flat, texts, prompter.prefill, lengths.reshape(-1))
   scores = (scored.columns[exam.pass_by] if exam.pass_by else scored.total).reshape(lengths.shape)
   by_rubric = np.array([p.kind == "open" for p in exam.problems])[:, None]  # there is no right or wrong: full marks
   graded = exam.pass_by == "" and not by_rubric.all()
   right = np.where(by_rubric | (not graded), scores >= 1, scored.right.reshape(lengths.shape))
-  return Answers(responses, lengths, right, scores, scored, template.prefill)
+  return Answers(responses, lengths, right, scores, scored, prompter.prefill)
 
 
 def draw(run: Run, policy: Policy, prompts, key, sampling: config.Sampling, group: int):

@@ -71,7 +71,7 @@ def judged(stage: config.Preferences, tokenizer, judge, asked: rejection.Asked, 
   """(rows, counts) of one call, this process's part."""
   counts, groups = Counter(questions=len(asked.problems)), []
   for problem, texts, ended in zip(asked.problems, asked.texts, asked.ended):
-    drawn = [stage.template.prefill + text for text, whole in zip(texts, ended) if whole]
+    drawn = [asked.prefill + text for text, whole in zip(texts, ended) if whole]
     by_writers = written.get((problem.id, problem.language), [])
     different = list(dict.fromkeys([*drawn, *by_writers]))
     groups.append((problem, different))

@@ -39,6 +39,7 @@ class Asked(NamedTuple):
   texts: list[list[str]]  # [p][g]
   lengths: np.ndarray  # int[p, g], tokens drawn
   ended: np.ndarray  # bool[p, g], not cut at the length limit
+  prefill: str  # what the template wrote before each
 
 
 def run(stage: config.Rejection, run: Run, params) -> dict:
@@ -98,11 +99,11 @@ def ask(stage: config.Rejection, run: Run, policy, questions: list, call: int) -
   padded = mine + questions[:1] * (at_once - len(mine))  # one compiled shape
   share = at_once // jax.process_count()
   part = slice(jax.process_index() * share, (jax.process_index() + 1) * share)
-  prompts = data.make_prompts(padded[part], stage.template, run.tokenizer, stage.sampling.max_prompt)
+  prompts = data.make_prompts(padded[part], policy.prompter, stage.sampling.max_prompt)
   key = jax.random.fold_in(jax.random.key(digest(run, stage, "sampling")), call)
   rollouts = evaluate.draw(run, policy, prompts, key, stage.sampling, stage.samples)
   texts, n = evaluate.decode(run.tokenizer, rollouts), len(mine[part])
-  return Asked(mine[part], texts[:n], rollouts.lengths[:n], rollouts.ended[:n])
+  return Asked(mine[part], texts[:n], rollouts.lengths[:n], rollouts.ended[:n], policy.prompter.prefill)
 
 
 def keep(stage: config.Rejection, tokenizer, scorer: Scorer, refine, asked: Asked) -> tuple[list[dict], dict]:
@@ -115,13 +116,12 @@ def keep(stage: config.Rejection, tokenizer, scorer: Scorer, refine, asked: Aske
   left_out, chosen = Counter(), []
   flat = [p for p in asked.problems for _ in range(stage.samples)]
   texts = [text for group in asked.texts for text in group]
-  rewards = scorer.score(flat, texts, stage.template.prefill, asked.lengths.reshape(-1)) if flat else None
+  rewards = scorer.score(flat, texts, asked.prefill, asked.lengths.reshape(-1)) if flat else None
   for p, problem in enumerate(asked.problems):
     good = {}  # tokens of each different response that is kept so far
     for g, text in enumerate(asked.texts[p]):
-      i = p * stage.samples + g
-      reason = against(stage, problem, text, asked.ended[p, g], rewards, i)
-      domains[problem.domain] += Counter(responses=1, right=int(rewards.right[i]), accepted=int(not reason))
+      reason, right = against(stage, asked, rewards, p, g), rewards.right[p * stage.samples + g]
+      domains[problem.domain] += Counter(responses=1, right=int(right), accepted=int(not reason))
       if reason or text in good:
         left_out[reason or "duplicate"] += 1
       else:
@@ -130,7 +130,8 @@ def keep(stage: config.Rejection, tokenizer, scorer: Scorer, refine, asked: Aske
     shortest = sorted(good, key=good.__getitem__)  # the first drawn of equals
     left_out["over keep"] += len(shortest[stage.keep :])
     chosen += [(problem, text) for text in shortest[: stage.keep]]
-  kept, lost = refine(chosen) if refine else ([(p, stage.template.prefill + text) for p, text in chosen], Counter())
+  whole = [(problem, asked.prefill + text) for problem, text in chosen]
+  kept, lost = refine(whole) if refine else (whole, Counter())
   domains_kept = Counter(problem.domain for problem, _ in kept)
   names = ("questions", "responses", "right", "accepted")
   domains = {d: {name: n[name] for name in names} | {"kept": domains_kept[d]} for d, n in domains.items()}
@@ -139,13 +140,14 @@ def keep(stage: config.Rejection, tokenizer, scorer: Scorer, refine, asked: Aske
   return rows, counts | {"left_out": dict(+(left_out + lost)), "domains": domains}
 
 
-def against(stage: config.Rejection, problem, text: str, ended: bool, rewards, i: int) -> str:
-  """Why a response is left out, in a word or two; "" where nothing is against it."""
-  if not ended:
+def against(stage: config.Rejection, asked: Asked, rewards, p: int, g: int) -> str:
+  """Why response g to question p is left out, in a word or two; "" where nothing is against it."""
+  i = p * stage.samples + g
+  if not asked.ended[p, g]:
     return "truncated"
   if not rewards.right[i]:
     return FAILED if any(column[i] == FAILED for column in rewards.statuses.values()) else "wrong"
-  return filtered(stage, problem, text, stage.template.prefill)
+  return filtered(stage, asked.problems[p], asked.texts[p][g], asked.prefill)
 
 
 def filtered(stage: config.Rejection, problem, text: str, prefill: str) -> str:
@@ -174,8 +176,7 @@ def refined(stage: config.Rejection, tokenizer, scorer: Scorer, refiner, chosen:
   """
   if not chosen:
     return [], Counter()
-  texts = [stage.template.prefill + text for _, text in chosen]
-  parts = [{"think": split(t).think, "answer": final_part(t, strict=False), "response": t} for t in texts]
+  parts = [{"think": split(t).think, "answer": final_part(t, strict=False), "response": t} for _, t in chosen]
   found = refiner.refine(parts, [problem for problem, _ in chosen])
   new = [(problem, text) for (problem, _), text in zip(chosen, found, strict=True) if text is not None]
   lost = told_by(refiner, len(found) - len(new))

@@ -7,6 +7,7 @@ import pathlib
 from typing import Any, NamedTuple
 
 from r1jax import config
+from r1jax.data.prompts import Prompter
 from r1jax.data.tokenizer import Tokenizer
 from r1jax.training.checkpoints import Checkpoints, params_sha256
 from r1jax.types import Problem
@@ -17,7 +18,7 @@ class Policy(NamedTuple):
 
   model: config.Model
   params: Any
-  template: config.Template
+  prompter: Prompter
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -52,7 +53,11 @@ class Run:
       )
     return params
 
-  def policy(self, stage: config.Stage, params) -> Policy:
-    """The stage's weights, asked with its own template where it has one."""
+  def prompter(self, stage: config.Stage) -> Prompter:
+    """What asks in the stage's own template, or in that of the evaluation where it has none."""
     template = getattr(stage, "template", None) or self.experiment.evaluation.template
-    return Policy(self.experiment.model_of(stage), params, template)
+    return Prompter(template, self.tokenizer)
+
+  def policy(self, stage: config.Stage, params) -> Policy:
+    """The stage's weights, and how they are asked."""
+    return Policy(self.experiment.model_of(stage), params, self.prompter(stage))

@@ -64,6 +64,7 @@ class Watch:
   def __init__(self, stage: config.RL, run, log, scorer, exam, grader):
     self.stage, self.run, self.log, self.scorer = stage, run, log, scorer
     self.exam, self.grader = exam, grader  # of the learning curve
+    self.prefill = run.prompter(stage).prefill
     self.skipped = 0  # updates in a row with a non-finite gradient
     self.seen = -1  # the last update whose numbers were looked at
     self.models = sorted({reward.name for _, reward in given(stage.rewards)})  # rewards that are reward models'
@@ -78,7 +79,7 @@ class Watch:
 
   def rollout(self, step: int, prompts, rollouts, rewards, advantages, texts):
     """Measures and saves a fresh rollout; raises RuntimeError where preflight says stop."""
-    prefill = self.stage.template.prefill
+    prefill = self.prefill
     self.described = describe(prompts, rollouts, rewards, advantages, texts, prefill, self.models)
     self.described["time/rollout_tokens_per_second"] = float(rollouts.lengths.sum() / self.log.spent("rollout"))
     self.checks(step, rewards)
@@ -116,7 +117,7 @@ class Watch:
 
   def preflight(self, prompts):
     facts = [fact for p in prompts.problems if (fact := self.scorer.check(p))]
-    prefill, rewards = self.stage.template.prefill, self.stage.rewards
+    prefill, rewards = self.prefill, self.stage.rewards
     if prefill and self.described.get("reward/format") == 0 and any(isinstance(r, Format) for r in rewards):
       facts.append(f"the template already writes {prefill!r}, and no response completes it; check template.prefill.")
     found = watching.preflight(self.described, self.stage.preflight, facts)

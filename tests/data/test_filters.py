@@ -7,6 +7,7 @@ import pytest
 from r1jax import config
 from r1jax.data import problems as data
 from r1jax.data.filters import Context, MaxPromptLength, Only, PassRate
+from r1jax.data.prompts import Prompter
 from r1jax.data.sources import Jsonl
 from r1jax.data.tokenizer import Tokenizer
 from r1jax.types import Problem
@@ -29,11 +30,12 @@ def write(path, rows):
 def test_a_prompt_longer_than_allowed_with_its_template_is_dropped():
   tokenizer = Tokenizer.train(["Solve it: what is two and two?"] * 20, 300)
   template = config.Template(text="Solve it: {question}", prefill="<think>")
-  length = data.prompt_length(template, tokenizer)
+  prompter = Prompter(template, tokenizer)
+  length = lambda problem: len(prompter.encode(problem.question))
   asked = problem(question="what is two and two?")
   exact = len(tokenizer.encode("Solve it: what is two and two?<think>"))
   assert length(asked) == exact
-  assert data.make_prompts([asked], template, tokenizer, exact).lengths.tolist() == [exact]
+  assert data.make_prompts([asked], prompter, exact).lengths.tolist() == [exact]
   assert reason(MaxPromptLength(tokens=exact), asked, prompt_length=length) == ""
   assert (
     reason(MaxPromptLength(tokens=exact - 1), asked, prompt_length=length) == f"{exact} tokens, more than {exact - 1}"

@@ -8,6 +8,7 @@ import pytest
 
 from r1jax import config
 from r1jax.data import problems, supervised
+from r1jax.data.prompts import Prompter
 from r1jax.data.tokenizer import Tokenizer
 from r1jax.types import Problem
 
@@ -42,7 +43,7 @@ def stretches(batch):
 
 def test_the_loss_is_on_completion_and_end_token_and_sums_to_one(tokenizer):
   data = rows(13)
-  batches = supervised.Batches(supervised.encode(data, TEMPLATE, tokenizer, 96), 96, 4, 1, 0)
+  batches = supervised.Batches(supervised.encode(data, Prompter(TEMPLATE, tokenizer), 96), 96, 4, 1, 0)
   seen = []
   for step in range(len(batches)):
     batch, count = batches[step]
@@ -60,9 +61,9 @@ def test_the_loss_is_on_completion_and_end_token_and_sums_to_one(tokenizer):
 @pytest.mark.parametrize("template", [TEMPLATE, THINKING])
 def test_the_tokens_trained_on_are_those_that_go_on_where_the_sampler_begins(tokenizer, template):
   data = rows(9)
-  examples = supervised.encode(data, template, tokenizer, 96)
+  examples = supervised.encode(data, Prompter(template, tokenizer), 96)
   asked = [Problem(id="", question=row["prompt"], answer="", kind="open", domain="") for row in data]
-  prompts = problems.make_prompts(asked, template, tokenizer, 64)
+  prompts = problems.make_prompts(asked, Prompter(template, tokenizer), 64)
   for row, tokens, size, prompt, length in zip(
     data, examples.tokens, examples.prompts, prompts.tokens, prompts.lengths
   ):
@@ -75,7 +76,9 @@ def test_the_tokens_trained_on_are_those_that_go_on_where_the_sampler_begins(tok
 
 def test_no_piece_reaches_over_the_end_of_the_prompt(tokenizer):
   template, whole = config.Template(text="{question} The ans"), "1+1 The answer is 2."
-  (tokens,), (size,), *_ = supervised.encode([{"prompt": "1+1", "completion": "wer is 2."}], template, tokenizer, 96)
+  (tokens,), (size,), *_ = supervised.encode(
+    [{"prompt": "1+1", "completion": "wer is 2."}], Prompter(template, tokenizer), 96
+  )
   assert tokens[:size].tolist() == tokenizer.encode("1+1 The ans")
   assert tokens[size:-1].tolist() == tokenizer.encode("wer is 2.")
   assert tokens[:-1].tolist() != tokenizer.encode(whole)  # which has " answer" in one piece
@@ -84,7 +87,7 @@ def test_no_piece_reaches_over_the_end_of_the_prompt(tokenizer):
 def test_a_completion_that_does_not_begin_with_the_prefill_is_refused(tokenizer):
   row = {"prompt": "hello", "completion": "Hi there."}
   with pytest.raises(ValueError, match=r"'Hi there.' to 'hello' does not begin with template.prefill='<think>'"):
-    supervised.encode([row], THINKING, tokenizer, 96)
+    supervised.encode([row], Prompter(THINKING, tokenizer), 96)
 
 
 def test_examples_longer_than_a_row_are_left_out_and_counted(tokenizer):
@@ -94,7 +97,7 @@ def test_examples_longer_than_a_row_are_left_out_and_counted(tokenizer):
     for row in data
   ]
   limit = sorted(sizes)[11]
-  examples = supervised.encode(data, TEMPLATE, tokenizer, limit)
+  examples = supervised.encode(data, Prompter(TEMPLATE, tokenizer), limit)
   assert [len(tokens) for tokens in examples.tokens] == [size for size in sizes if size <= limit]
   assert examples.left_out == sum(size > limit for size in sizes) > 0
   assert examples.longest == max(sizes)
@@ -103,7 +106,7 @@ def test_examples_longer_than_a_row_are_left_out_and_counted(tokenizer):
 @pytest.mark.parametrize(("epochs", "count"), [(1, 1), (2, 4), (3, 5), (2, 64)])
 def test_every_example_is_seen_once_an_epoch_and_only_the_last_step_is_filled_up(tokenizer, epochs, count):
   data = rows(23)
-  batches = supervised.Batches(supervised.encode(data, TEMPLATE, tokenizer, 80), 80, count, epochs, 7)
+  batches = supervised.Batches(supervised.encode(data, Prompter(TEMPLATE, tokenizer), 80), 80, count, epochs, 7)
   assert 1 < batches.rows < len(data)
   assert len(batches) == -(-epochs * batches.rows // count)
   seen = collections.Counter()
@@ -117,7 +120,7 @@ def test_every_example_is_seen_once_an_epoch_and_only_the_last_step_is_filled_up
 
 
 def test_every_epoch_has_its_own_order_and_every_seed_its_own(tokenizer):
-  examples = supervised.encode(rows(40), TEMPLATE, tokenizer, 80)
+  examples = supervised.encode(rows(40), Prompter(TEMPLATE, tokenizer), 80)
   order = lambda seed: supervised.Batches(examples, 80, 1, 2, seed).order.ravel()
   first, second = np.split(order(3), 2)
   assert sorted(first) == sorted(second) and (first != second).any()
@@ -125,7 +128,7 @@ def test_every_epoch_has_its_own_order_and_every_seed_its_own(tokenizer):
 
 
 def test_the_rows_of_all_processes_are_those_of_one(tokenizer, monkeypatch, on_devices):
-  examples = supervised.encode(rows(23), TEMPLATE, tokenizer, 80)
+  examples = supervised.encode(rows(23), Prompter(TEMPLATE, tokenizer), 80)
   batches = supervised.Batches(examples, 80, 4, 2, 0)
   with on_devices(data=4):
     for step in range(len(batches)):
@@ -143,7 +146,7 @@ def test_the_rows_of_all_processes_are_those_of_one(tokenizer, monkeypatch, on_d
 
 
 def test_a_fingerprint_tells_other_examples_apart(tokenizer):
-  of = lambda data, template: supervised.encode(data, template, tokenizer, 96).fingerprint()
+  of = lambda data, template: supervised.encode(data, Prompter(template, tokenizer), 96).fingerprint()
   data = rows(5)
   changed = [*data[:-1], data[-1] | {"completion": data[-1]["completion"].replace("</think>", "")}]
   shifted = config.Template(text="<|user|>{question}<|assistant|>", prefill="<think>")

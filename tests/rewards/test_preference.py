@@ -13,6 +13,7 @@ import pytest
 
 from r1jax import config
 from r1jax.data import problems as data
+from r1jax.data.prompts import Prompter
 from r1jax.data.tokenizer import Tokenizer
 from r1jax.mesh import to_global, to_local
 from r1jax.rewards.endpoint import Failure
@@ -58,7 +59,7 @@ def said(*texts):
 def test_replies_equal_what_the_sampler_gives_directly(engine, stage, model, random_params):
   tokenizer = Tokenizer.load(stage / "tokenizer")
   problems = [Problem(str(i), question, "", "text", "") for i, question in enumerate(QUESTIONS)]
-  prompts = data.make_prompts(problems, TEMPLATE, tokenizer, SAMPLING.max_prompt)
+  prompts = data.make_prompts(problems, Prompter(TEMPLATE, tokenizer), SAMPLING.max_prompt)
   inputs = to_global((prompts.tokens, prompts.lengths, prompts.rows))
   rollouts = to_local(
     sample(

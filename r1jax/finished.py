@@ -12,13 +12,15 @@ whose rewards or data sources are the user's own can be talked to as well.
 import contextlib
 import dataclasses
 import difflib
+import functools
 import itertools
 import json
 import pathlib
 from typing import Any
 
 from r1jax import config
-from r1jax.data.tokenizer import Tokenizer
+from r1jax.data.prompts import Prompter
+from r1jax.data.tokenizer import open_tokenizer
 
 # What a stage that cannot write left behind, by its class.
 _SILENT = {
@@ -29,7 +31,7 @@ _SILENT = {
 _LOOKED_AT = 200  # lines of samples that examples are taken from
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True)
 class Stage:
   """A policy on disk, asked with its own template and sampled as the run's evaluation samples it."""
 
@@ -37,9 +39,13 @@ class Stage:
   name: str
   kind: str  # "Pretrain", "SFT" or "RL"
   model: config.Model
-  template: config.Template
+  template: config.Template | config.Chat
   sampling: config.Sampling
-  tokenizer: Tokenizer
+  tokenizer: Any  # of r1jax.data.tokenizer
+
+  @functools.cached_property
+  def prompter(self) -> Prompter:
+    return Prompter(self.template, self.tokenizer)
 
   def params(self):
     """The newest parameters, on the current mesh; ValueError where they are damaged or of another model."""
@@ -82,7 +88,7 @@ def read(folder: str | pathlib.Path) -> Stage:
     model=revive(_model_of(stage, record)),
     template=revive(stage.get("template") or evaluation["template"]),
     sampling=revive(evaluation["sampling"]),
-    tokenizer=Tokenizer.load(folder / "tokenizer"),
+    tokenizer=open_tokenizer(folder / "tokenizer"),
   )
 
 
