@@ -24,6 +24,13 @@ def one_device(request):
     yield
 
 
+@pytest.fixture(scope="module", autouse=True)
+def forget_programs():
+  """Frees what a module has compiled: thousands of programs at one time are more memory maps than Linux allows."""
+  yield
+  jax.clear_caches()
+
+
 @pytest.fixture(scope="session")
 def tiny_model():
   """Makes a model config of about 20,000 weights; keywords override its fields."""

@@ -217,8 +217,10 @@ class Killed(Exception):
 
 @pytest.fixture(scope="module")
 def new_run(tmp_path_factory):
-  """Makes a run of a stage in a folder of its own."""
-  small_run = small.get_config()
+  """Makes a run of a stage, of a small dense model, in a folder of its own."""
+  attention = config.GroupedQueryAttention(heads=4, kv_heads=2, head=8)
+  model = dataclasses.replace(small.model(), attention=attention, experts=None, dense_layers=0, unroll=False)
+  small_run = dataclasses.replace(small.get_config(), model=model)
   documents = data.documents(small_run.playground, small.TEMPLATE, 0)
   tokenizer = Tokenizer.train([*documents, *(row["prompt"] + row["completion"] for row in Sums().open(None))], 320)
   held_out = data.held_out_problems(small_run.playground, 0)
@@ -331,8 +333,8 @@ def qwen_1_5b(**fields) -> config.Model:
 def abstract_step():
   """(state, total, micro-batch, loss) of shapes for Qwen2.5-1.5B: two rows of 2,048 tokens."""
 
-  def make(parameters="float32", adapters=None):
-    model = qwen_1_5b()
+  def make(parameters="float32", adapters=None, remat="full"):
+    model = qwen_1_5b(remat=remat)
     loss = functools.partial(next_token_loss, model)
     state = states.abstract_state(states.abstract_params(model), RULE, parameters, adapters)
     at = NamedSharding(jax.sharding.get_mesh(), P(mesh.BATCH, None))
@@ -361,26 +363,28 @@ def test_the_memory_of_qwen_1_5b_with_and_without_adapters(abstract_step):
   assert kept == {key: pytest.approx(value, abs=0.005) for key, value in expected.items()}
 
 
-def test_no_array_as_large_as_the_weights_of_all_layers_is_made_with_adapters(abstract_step):
-  state, total, rows, loss = abstract_step("float32", config.Lora())
-  stacked = {w.value.shape for w in jax.tree.leaves(state.params, is_leaf=lambda x: isinstance(x, Adapted))
-             if isinstance(w, Adapted)}  # fmt: skip
+@pytest.mark.parametrize("remat", ["full", "dots"])
+def test_no_array_as_large_as_a_weight_of_all_layers_is_made_with_adapters(abstract_step, remat):
+  """Neither its gradient nor its merged values, kept for the backward pass."""
+  state, *program = abstract_step("float32", config.Lora(), remat)
+  leaves = jax.tree.leaves(state.params, is_leaf=lambda x: isinstance(x, Adapted))
+  stacked = {w.value.shape for w in leaves if isinstance(w, Adapted)}
   assert len(stacked) == 4 and all(shape[0] == 28 for shape in stacked)
+  assert not stacked & made_shapes(state, *program)
+  assert stacked <= made_shapes(*abstract_step(remat=remat))
+
+
+def made_shapes(state, total, rows, loss) -> set:
+  """Shapes of all that adding up a micro-batch's gradients makes, also inside its loops."""
+
+  def walk(jaxpr):
+    for equation in jaxpr.eqns:
+      yield from (v.aval.shape for v in equation.outvars)
+      for inner in jaxprs_in_params(equation.params):
+        yield from walk(inner)
+
   step = functools.partial(updates.accumulate, loss=loss)
-  assert not stacked & set(made_shapes(jax.make_jaxpr(step)(state.params, total, rows).jaxpr))
-  state, total, rows, loss = abstract_step()
-  full = set(
-    made_shapes(jax.make_jaxpr(functools.partial(updates.accumulate, loss=loss))(state.params, total, rows).jaxpr)
-  )
-  assert stacked <= full  # the gradients
-
-
-def made_shapes(jaxpr):
-  """Shapes of all that a program makes, also inside its loops."""
-  for equation in jaxpr.eqns:
-    yield from (v.aval.shape for v in equation.outvars)
-    for inner in jaxprs_in_params(equation.params):
-      yield from made_shapes(inner)
+  return set(walk(jax.make_jaxpr(step)(state.params, total, rows).jaxpr))
 
 
 # ---- the config
