@@ -68,7 +68,7 @@ def measure(run: Run, params, sampling: config.Sampling) -> dict:
   """Median tokens/s and mean length of both samplers, and the share of drafts accepted."""
   e, tokenizer = run.experiment, run.tokenizer
   asked = (run.held_out * PROMPTS.value)[: PROMPTS.value]
-  prompts = data.make_prompts(asked, e.evaluation.template, tokenizer, sampling.max_prompt)
+  prompts = data.make_prompts(asked, run.prompter(e.stages[0]), sampling.max_prompt)
   arrays = mesh.to_global((prompts.tokens, prompts.lengths, prompts.rows))
   speeds, lengths, accepted, made = {False: [], True: []}, {False: [], True: []}, 0, 0
   for i in range(1 + RUNS.value):
@@ -90,6 +90,7 @@ def measure(run: Run, params, sampling: config.Sampling) -> dict:
 
 def main(argv):
   del argv
+  flags.FLAGS.verbosity = -1  # warnings; absl would show what orbax says of every file
   e = experiment()
   with tempfile.TemporaryDirectory() as folder, jax.set_mesh(mesh.make(e.mesh)):
     run, params, last = pretrained(e, pathlib.Path(folder))
