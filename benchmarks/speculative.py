@@ -3,14 +3,16 @@
   python -m benchmarks.speculative --steps=300
 
 The world, model and pretraining are those of experiments/r1_zero_tiny.py, with
-`mtp=1` and `mtp_weight=0.3` and fewer steps; the rollout is that of its RL
-stage. Prints the loss and hit rate of the layer in training, the share of
-drafts that the model accepts, and tokens per second with and without, medians
-of runs that take turns.
+`mtp=1` and `mtp_weight=0.3` and fewer steps. Prints the layer's loss and hit
+rate in training, the share of drafts that the model accepts, and tokens per
+second with and without, medians of runs that take turns: for a rollout of RL,
+and for few and many completions that all have full length, because no end
+token can be drawn.
 """
 
 import dataclasses
 import functools
+import itertools
 import json
 import pathlib
 import statistics
@@ -19,6 +21,7 @@ import time
 
 from absl import app, flags
 import jax
+import numpy as np
 
 from experiments import r1_zero_tiny
 from r1jax import config, mesh, pipeline
@@ -30,10 +33,10 @@ from r1jax.training import state as states
 
 STEPS = flags.DEFINE_integer("steps", 300, "Steps of pretraining.")
 RUNS = flags.DEFINE_integer("runs", 7, "Runs of each sampler whose median is reported, after one that compiles.")
-PROMPTS = flags.DEFINE_integer("prompts", 32, "Prompts, of 16 completions each.")
-TEMPERATURES = flags.DEFINE_list("temperatures", ["1.0", "0.6"], "Of the draws; 0.6 with top-p 0.95.")
 
-GROUP = 16
+NEVER = -1  # an end token that no vocabulary holds
+CASES = (("rollout", 32, 16, True), ("many, full length", 32, 16, False), ("few, full length", 2, 4, False))
+DRAWS = ((1.0, 1.0), (0.6, 0.95))  # temperature, top-p
 
 
 def experiment() -> config.Experiment:
@@ -52,40 +55,41 @@ def pretrained(e: config.Experiment, folder: pathlib.Path):
   return run, params, json.loads(last)
 
 
-@functools.partial(jax.jit, static_argnames=("c", "sampling", "end", "pad"))
-def draw(params, tokens, lengths, rows, key, *, c, sampling, end, pad):
+@functools.partial(jax.jit, static_argnames=("c", "sampling", "group", "end", "pad"))
+def draw(params, tokens, lengths, rows, key, *, c, sampling, group, end, pad):
   """Rollouts, drafts accepted and drafts made (0 without speculation)."""
   if sampling.speculate:
-    keys = sampler.streams(key, rows, GROUP)
+    keys = sampler.streams(key, rows, group)
     return speculative.sample(c, params, tokens, lengths, keys, sampling, end, pad)
   rollouts = sampler.sample(
-    params, tokens, lengths, rows, key, c=c, sampling=sampling, group_size=GROUP, end=end, pad=pad
+    params, tokens, lengths, rows, key, c=c, sampling=sampling, group_size=group, end=end, pad=pad
   )
   return rollouts, rollouts.lengths * 0, rollouts.lengths * 0
 
 
-def measure(run: Run, params, sampling: config.Sampling) -> dict:
-  """Median tokens/s and mean length of both samplers, and the share of drafts accepted."""
+def measure(run: Run, params, sampling: config.Sampling, prompts: int, group: int, ends: bool) -> dict:
+  """Median tokens/s of both samplers, mean tokens of a completion, and the share of drafts accepted."""
   e, tokenizer = run.experiment, run.tokenizer
-  asked = (run.held_out * PROMPTS.value)[: PROMPTS.value]
-  prompts = data.make_prompts(asked, run.prompter(e.stages[0]), sampling.max_prompt)
-  arrays = mesh.to_global((prompts.tokens, prompts.lengths, prompts.rows))
-  speeds, lengths, accepted, made = {False: [], True: []}, {False: [], True: []}, 0, 0
+  asked = (run.held_out * prompts)[:prompts]
+  asked = data.make_prompts(asked, run.prompter(e.stages[0]), sampling.max_prompt)
+  arrays = mesh.to_global((asked.tokens, asked.lengths, asked.rows))
+  how = {"c": e.model, "group": group, "end": tokenizer.end if ends else NEVER, "pad": tokenizer.pad}
+  speeds, counts = {False: [], True: []}, np.zeros(3, int)
   for i in range(1 + RUNS.value):
     for speculate in (False, True):
-      how = dataclasses.replace(sampling, speculate=speculate)
       start = time.perf_counter()
       out, hits, drafts = jax.block_until_ready(
-        draw(params, *arrays, jax.random.key(i), c=e.model, sampling=how, end=tokenizer.end, pad=tokenizer.pad)
+        draw(params, *arrays, jax.random.key(i), sampling=dataclasses.replace(sampling, speculate=speculate), **how)
       )
       seconds, drawn = time.perf_counter() - start, int(out.lengths.sum())
-      accepted, made = accepted + int(hits.sum()), made + int(drafts.sum())
       if i:
         speeds[speculate].append(drawn / seconds)
-        lengths[speculate].append(drawn / out.lengths.size)
-  figures = {name: statistics.median(speeds[key]) for name, key in (("plain", False), ("speculative", True))}
-  length = {name: statistics.mean(lengths[key]) for name, key in (("plain", False), ("speculative", True))}
-  return {"speed": figures, "length": length, "accepted": accepted / made}
+      if speculate:
+        counts += drawn, int(hits.sum()), int(drafts.sum())
+  plain, speculative = (statistics.median(speeds[key]) for key in (False, True))
+  tokens, accepted, made = counts
+  completions = (1 + RUNS.value) * prompts * group
+  return {"plain": plain, "speculative": speculative, "tokens": tokens / completions, "accepted": accepted / made}
 
 
 def main(argv):
@@ -96,14 +100,13 @@ def main(argv):
     run, params, last = pretrained(e, pathlib.Path(folder))
     print(f"pretrained {STEPS.value} steps: loss {last['policy/loss']:.3f}, of the layer {last['mtp/loss']:.3f}; "
           f"its first choice is right for {last['mtp/accepted']:.1%} of the tokens")  # fmt: skip
-    for temperature in map(float, TEMPERATURES.value):
-      top_p = 1.0 if temperature == 1 else 0.95
+    for (temperature, top_p), (name, *case) in itertools.product(DRAWS, CASES):
       sampling = dataclasses.replace(e.evaluation.sampling, temperature=temperature, top_p=top_p)
-      found = measure(run, params, sampling)
-      print(f"temperature {temperature}, top-p {top_p}: {found['accepted']:.1%} of the drafts accepted")
-      for name, speed in found["speed"].items():
-        print(f"  {name:12} {speed:10,.0f} tokens/s   {found['length'][name]:.1f} tokens a completion")
-  print(f"{PROMPTS.value} prompts x {GROUP}, jax {jax.__version__} on {jax.devices()[0].platform}")
+      found = measure(run, params, sampling, *case)
+      print(f"temperature {temperature}, top-p {top_p}, {name}: {case[0]} prompts x {case[1]}, {found['tokens']:.1f} "
+            f"tokens each; {found['accepted']:.1%} of the drafts accepted; tokens/s: plain {found['plain']:,.0f}, "
+            f"speculative {found['speculative']:,.0f} ({found['speculative'] / found['plain']:.2f}x)")  # fmt: skip
+  print(f"jax {jax.__version__} on {jax.devices()[0].platform}")
 
 
 if __name__ == "__main__":

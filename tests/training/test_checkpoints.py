@@ -160,6 +160,29 @@ def test_a_state_of_another_shape_is_an_error(tmp_path):
     Checkpoints(tmp_path / "c", 1, 2).restore_latest(abstract(make_state(width=32)))
 
 
+def test_bfloat16_parameters_may_be_restored_as_the_float32_that_they_are(tmp_path):
+  state = {"params": jax.tree.map(lambda x: x.astype(jnp.bfloat16), make_state().params)}
+  with Checkpoints(tmp_path, 1, 1) as checkpoints:
+    checkpoints.save_if_due(1, 1, state, {})
+  expected = jax.tree.map(lambda x: x.astype(jnp.float32), state["params"])
+  with Checkpoints(tmp_path, 1, 1) as checkpoints:
+    found = checkpoints.restore_params(abstract(expected))
+    _, again, _ = checkpoints.restore_latest(abstract(state))
+  assert_same_bits(found, expected)
+  assert params_sha256(found) == params_sha256(expected) != params_sha256(state["params"])
+  assert_same_bits(again, state)
+
+
+def test_a_part_of_a_state_may_be_restored_but_not_more_than_there_is(tmp_path):
+  state = {"step": jnp.int32(3), "adapters": {"a": jnp.ones((2, 3))}, "params": {"w": jnp.zeros((2, 2))}}
+  with Checkpoints(tmp_path, 1, 1) as checkpoints:
+    checkpoints.save_if_due(3, 3, state, {})
+    part = {name: state[name] for name in ("step", "adapters")}
+    assert_same_bits(checkpoints.restore_latest(abstract(part))[1], part)
+    with pytest.raises(ValueError, match=r"step 3: it holds all arrays but 1\)"):
+      checkpoints.restore_latest(abstract(part | {"reference": {"w": jnp.zeros(2)}}))
+
+
 def test_the_parameters_alone_can_be_restored(tmp_path):
   save(tmp_path / "c", [1, 2])
   params = abstract(make_state().params)

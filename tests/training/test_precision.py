@@ -312,3 +312,19 @@ def test_bfloat16_moments_fall_again_with_the_betas_that_are_allowed():
     for gradient in (1.0, *[0.0] * 600):
       _, state = jax.jit(rule.update)({"w": jnp.full((2, 2), gradient)}, state, {"w": jnp.zeros((2, 2))})
     assert max(float(x.max()) for x in jax.tree.leaves(state) if x.ndim) < 0.01 * (1 - beta)
+
+
+def test_bfloat16_moments_are_rounded_between_updates_and_nowhere_else():
+  setting = optimizer(moments="bfloat16", weight_decay=0.0, clip_norm=1e9)
+  rule, (b1, b2) = rule_of(setting), (setting.beta1, setting.beta2)
+  params = {"w": jnp.zeros((64, 8))}
+  state, first, second = rule.init(params), np.zeros((64, 8)), np.zeros((64, 8))
+  random = np.random.default_rng(2)
+  for step in range(1, 5):
+    g = random.normal(size=(64, 8)).astype(np.float32)
+    updates_, state = jax.jit(rule.update)({"w": g}, state, params)
+    first, second = b1 * first + (1 - b1) * g, b2 * second + (1 - b2) * g.astype(np.float64) ** 2
+    expected = -setting.learning_rate * first / (1 - b1**step)
+    expected /= np.sqrt(second / (1 - b2**step)) + setting.epsilon
+    np.testing.assert_allclose(updates_["w"], expected, rtol=2e-5)
+    first, second = (np.asarray(jnp.asarray(x, jnp.float32).astype(BFLOAT16), np.float64) for x in (first, second))
