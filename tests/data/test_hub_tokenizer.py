@@ -498,15 +498,8 @@ def test_gaps_between_ids_count_and_read_as_replacement(tmp_path):
 def test_tokens_shown_as_they_come_make_up_the_whole_text(kind, opened):
   tokenizer = opened[kind]
   for text in ("😀👩‍👩‍👧 数学 नमस्ते", "The quick brown fox", "<think>\n é"):
-    ids, shown, begun = [*tokenizer.encode(text), tokenizer.end], [], []
-
-    def decode(run):
-      return tokenizer.decode(run, first=not begun)
-
-    pieces = Pieces(decode)
-    for id in ids:
-      shown.append(pieces.feed(id))
-      begun += [True] if shown[-1] else []
+    ids, pieces = [*tokenizer.encode(text), tokenizer.end], Pieces(tokenizer.decode)
+    shown = [pieces.feed(id) for id in ids]
     assert "".join([*shown, pieces.flush()]) == tokenizer.decode(ids)
     if kind != "phi3":
       assert tokenizer.decode(ids) == text
