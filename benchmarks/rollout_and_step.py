@@ -90,7 +90,7 @@ def measure(case: Case, kl: float, steps: int) -> list[dict[str, float]]:
       arrays = mesh.to_global((prompts.tokens, prompts.lengths, prompts.rows))
       rollouts = sample(
         state.params, *arrays, jax.random.key(step), c=case.model, sampling=stage.sampling,
-        group_size=stage.group_size, end=NEVER, pad=0,
+        group_size=stage.group_size, ends=(NEVER,), pad=0,
       )  # fmt: skip
       rollouts = mesh.to_local(rollouts)
       assert rollouts.lengths.min() == stage.sampling.max_response

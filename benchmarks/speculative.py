@@ -49,20 +49,20 @@ def experiment() -> config.Experiment:
 def pretrained(e: config.Experiment, folder: pathlib.Path):
   """The run, its base model's weights, and the last row of its metrics."""
   tokenizer = pipeline.tokenizer_of(e, folder)
-  run = Run(experiment=e, workdir=folder, tokenizer=tokenizer, held_out=data.held_out_problems(e.playground, e.seed))
+  run = Run(experiment=e, workdir=folder, tokenizer=tokenizer, held_out=data.held_out_problems(e))
   params = pretrain.run(e.stages[0], run, states.init_params(e.model, e.seed))
   *_, last = (folder / "base/metrics.jsonl").read_text().splitlines()
   return run, params, json.loads(last)
 
 
-@functools.partial(jax.jit, static_argnames=("c", "sampling", "group", "end", "pad"))
-def draw(params, tokens, lengths, rows, key, *, c, sampling, group, end, pad):
+@functools.partial(jax.jit, static_argnames=("c", "sampling", "group", "ends", "pad"))
+def draw(params, tokens, lengths, rows, key, *, c, sampling, group, ends, pad):
   """Rollouts, drafts accepted and drafts made (0 without speculation)."""
   if sampling.speculate:
     keys = sampler.streams(key, rows, group)
-    return speculative.sample(c, params, tokens, lengths, keys, sampling, end, pad)
+    return speculative.sample(c, params, tokens, lengths, keys, sampling, ends, pad)
   rollouts = sampler.sample(
-    params, tokens, lengths, rows, key, c=c, sampling=sampling, group_size=group, end=end, pad=pad
+    params, tokens, lengths, rows, key, c=c, sampling=sampling, group_size=group, ends=ends, pad=pad
   )
   return rollouts, rollouts.lengths * 0, rollouts.lengths * 0
 
@@ -73,7 +73,7 @@ def measure(run: Run, params, sampling: config.Sampling, prompts: int, group: in
   asked = (run.held_out * prompts)[:prompts]
   asked = data.make_prompts(asked, run.prompter(e.stages[0]), sampling.max_prompt)
   arrays = mesh.to_global((asked.tokens, asked.lengths, asked.rows))
-  how = {"c": e.model, "group": group, "end": tokenizer.end if ends else NEVER, "pad": tokenizer.pad}
+  how = {"c": e.model, "group": group, "ends": (tokenizer.end if ends else NEVER,), "pad": tokenizer.pad}
   speeds, counts = {False: [], True: []}, np.zeros(3, int)
   for i in range(1 + RUNS.value):
     for speculate in (False, True):

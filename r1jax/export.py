@@ -48,41 +48,29 @@ def export(stage: str, folder: str, dtype: str = "bfloat16", max_shard_bytes: in
   from r1jax.models import hub
 
   origin = published.folder_of(found.model) if found.model.published else None
+  generation = hub.read_generation(origin) if origin else {}
   with jax.set_mesh(mesh.make(config.Mesh(data=len(jax.local_devices())), jax.local_devices())):
     loaded = hub.Loaded(
       config=found.model,
       params=found.params(),
-      tokenizer=Asked(found),
-      generation=hub.read_generation(origin) if origin else {},
+      tokenizer=found.tokenizer,
+      generation=generation | {"eos_token_id": list(found.prompter.ends)},  # a base learns to end as a chat does
       published=hub.read_fields(origin) if origin else None,
     )
-    return hub.save(folder, loaded, dtype, max_shard_bytes)
+    return hub.save(folder, loaded, dtype, max_shard_bytes, asked(found))
 
 
-class Asked:
-  """A stage's tokenizer that is saved with the template the stage was trained to be asked with."""
+def asked(stage) -> dict[str, bytes]:
+  """Files beside a stage's tokenizer that say how it was trained to be asked."""
+  from r1jax import config
+  from r1jax.data import tokenizer_json
+  from r1jax.data.tokenizer import Tokenizer
 
-  def __init__(self, stage):
-    self._stage = stage
-
-  def __getattr__(self, name):
-    return getattr(self._stage.tokenizer, name)
-
-  def save(self, folder):
-    from r1jax import config
-    from r1jax.data import tokenizer_json
-    from r1jax.data.tokenizer import Tokenizer
-
-    self._stage.tokenizer.save(folder)
-    ours = isinstance(self._stage.tokenizer, Tokenizer)
-    if ours:
-      written = tokenizer_json.files(self._stage.tokenizer, self._stage.template)
-    elif isinstance(self._stage.template, config.Template):  # not as it was published
-      written = {"chat_template.jinja": tokenizer_json.jinja(self._stage.template).encode()}
-    else:
-      written = {}
-    for name, content in written.items():
-      (pathlib.Path(folder) / name).write_bytes(content)
+  if isinstance(stage.tokenizer, Tokenizer):  # ours, which nobody else reads
+    return tokenizer_json.files(stage.tokenizer, stage.template)
+  if isinstance(stage.template, config.Template):  # not the published one
+    return {"chat_template.jinja": tokenizer_json.jinja(stage.template).encode()}
+  return {}
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ STAGES = {
 
 def execute(experiment: config.Experiment, workdir: pathlib.Path, only: tuple[str, ...] = ()) -> dict:
   """Runs every stage (or those named in `only`) that is not finished, and writes <workdir>/results.json."""
-  held_out = data.held_out_problems(experiment.playground, experiment.seed)  # first: it refuses an impossible world
+  held_out = data.held_out_problems(experiment)  # first: it refuses an impossible world
   check_foreign(experiment, workdir)
   if (workdir / "config.json").exists():
     claim(workdir, experiment)  # before its tokenizer is used

@@ -32,7 +32,7 @@ from r1jax.training.checkpoints import Checkpoints
 from r1jax.training.workdir import claim, config_dict, write_json
 
 ROOT = pathlib.Path(__file__).parents[1]
-END, PAD = 2, 0
+ENDS, PAD = (2, 7), 0
 SAMPLING = config.Sampling(temperature=0.7, top_p=0.9, max_prompt=6, max_response=8, chunk=4)
 PROMPTS = ([5, 7, 9, 4, 3, 8], [11, 3, 4])
 check = settings(max_examples=100, deadline=None, derandomize=True)
@@ -45,14 +45,14 @@ def sampled(model, params, key):
   """Completions [2 prompts][2] of the sampler, as lists of tokens."""
   tokens = np.array([ids + [PAD] * (6 - len(ids)) for ids in PROMPTS], np.int32)
   arrays = mesh.to_global((tokens, np.array([6, 3], np.int32), np.arange(2, dtype=np.int32)))
-  out = sample(params, *arrays, key, c=model, sampling=SAMPLING, group_size=2, end=END, pad=PAD)
+  out = sample(params, *arrays, key, c=model, sampling=SAMPLING, group_size=2, ends=ENDS, pad=PAD)
   out = mesh.to_local(out)
   return [[row[:n].tolist() for row, n in zip(out.tokens[p], out.lengths[p])] for p in range(2)]
 
 
 def streamed(model, params, key, row, i):
   stream = jax.random.fold_in(jax.random.fold_in(key, row), i)
-  return list(decoding.stream(params, PROMPTS[row], stream, c=model, sampling=SAMPLING, end=END))
+  return list(decoding.stream(params, PROMPTS[row], stream, c=model, sampling=SAMPLING, ends=ENDS))
 
 
 def sharp(model, params):
@@ -86,7 +86,7 @@ def test_streamed_tokens_are_those_the_sampler_draws_with_the_same_random_number
 def test_without_temperature_every_token_is_the_likeliest_of_a_full_forward_pass(dense):
   model, params = dense
   sampling = decoding.greedy(SAMPLING)
-  ids = list(decoding.stream(params, PROMPTS[1], jax.random.key(0), c=model, sampling=sampling, end=END))
+  ids = list(decoding.stream(params, PROMPTS[1], jax.random.key(0), c=model, sampling=sampling, ends=ENDS))
   row = np.array([PROMPTS[1] + ids], np.int32)  # without a cache
   arrays = mesh.to_global((row, np.arange(row.size, dtype=np.int32)[None], np.ones_like(row)))
   best = transformer.logits(model, params, transformer.apply(model, params, *arrays).hidden).argmax(-1)
@@ -95,7 +95,7 @@ def test_without_temperature_every_token_is_the_likeliest_of_a_full_forward_pass
 
 def test_another_question_compiles_nothing_unless_it_is_longer_than_the_prompts_of_training(dense):
   model, params = dense
-  ask = lambda *prompt: list(decoding.stream(params, prompt, jax.random.key(1), c=model, sampling=SAMPLING, end=END))
+  ask = lambda *prompt: list(decoding.stream(params, prompt, jax.random.key(1), c=model, sampling=SAMPLING, ends=ENDS))
   count = lambda: (decoding.start._cache_size(), decoding.step._cache_size())
   ask(3)
   before = count()

@@ -223,7 +223,7 @@ def new_run(tmp_path_factory):
   small_run = dataclasses.replace(small.get_config(), model=model)
   documents = data.documents(small_run.playground, small.TEMPLATE, 0)
   tokenizer = Tokenizer.train([*documents, *(row["prompt"] + row["completion"] for row in Sums().open(None))], 320)
-  held_out = data.held_out_problems(small_run.playground, 0)
+  held_out = data.held_out_problems(small_run)
 
   def make(stage):
     experiment = dataclasses.replace(small_run, stages=(small.base(), stage))

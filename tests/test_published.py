@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pathlib
 import shutil
 
 import jax
@@ -12,11 +13,13 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
 
 from r1jax import config, export, pipeline, published
 from r1jax.data.completions import PlaygroundCompletions
+from r1jax.data.sources import Jsonl
 from r1jax.data.tokenizer import open_tokenizer
 from r1jax.models import hub
 from r1jax.training.workdir import write_json
 from tests.experiments import small
 
+ROWS = str(pathlib.Path(__file__).parent / "experiments/rows.jsonl")
 CONTROL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 CHAT = (
   "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
@@ -35,7 +38,7 @@ MODEL = config.Model(
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, random_params):
-  """A Qwen2 of random weights with a byte-level tokenizer and a chat template that writes <think>."""
+  """A base Qwen2 of random weights, with a byte-level tokenizer and a chat template that writes <think>."""
   at = tmp_path_factory.mktemp("hub")
   model = tokenizers.Tokenizer(models.BPE())
   model.pre_tokenizer, model.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
@@ -44,7 +47,7 @@ def folder(tmp_path_factory, random_params):
   model.train_from_iterator(["What is 7+8? The answer is 15. wait"] * 20, trainer)
   model.add_tokens([AddedToken(tag, special=False, normalized=False) for tag in ("<think>", "</think>")])
   model.save(str(at / "tokenizer.json"))
-  about = {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "chat_template": CHAT}
+  about = {"eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>", "chat_template": CHAT}
   write_json(at / "tokenizer_config.json", about)
   from r1jax import mesh
 
@@ -54,8 +57,8 @@ def folder(tmp_path_factory, random_params):
 
 
 def experiment(folder, **fields) -> config.Experiment:
-  """SFT of the published model, then RL, both in its chat template."""
-  chat, sampling = config.Chat(), config.Sampling(max_prompt=64, max_response=12, chunk=16)
+  """SFT of the published model, then RL and an exam on the rows of a file, all in its chat template."""
+  chat, sampling = config.Chat(), config.Sampling(max_prompt=128, max_response=12, chunk=16)
   sft = config.SFT(
     name="sft",
     data=(PlaygroundCompletions(playground=small.get_config().playground, domains=("arithmetic",), count=8),),
@@ -67,13 +70,23 @@ def experiment(folder, **fields) -> config.Experiment:
     checkpoints=config.Checkpoints(every=2),
   )
   zero = dataclasses.replace(
-    small.zero(), start_from="sft", steps=2, template=chat, sampling=sampling, row_length=96, evaluate_every=0
+    small.zero(),
+    start_from="sft",
+    steps=2,
+    problems=Jsonl(path=ROWS),
+    template=chat,
+    sampling=sampling,
+    row_length=144,
+    evaluate_every=0,
   )
   whole = dataclasses.replace(
     small.get_config(),
+    playground=None,
     model=config.hub(str(folder), activations="float32", unroll=True, remat="none"),
     stages=(sft, zero),
-    evaluation=dataclasses.replace(small.get_config().evaluation, sampling=sampling, template=chat),
+    evaluation=dataclasses.replace(
+      small.get_config().evaluation, problems=Jsonl(path=ROWS), sampling=sampling, template=chat
+    ),
   )
   return dataclasses.replace(whole, **fields)
 
@@ -100,6 +113,12 @@ def test_training_begins_with_the_published_weights_and_tokenizer(folder, finish
   assert json.loads((finished / "zero/stage.json").read_text())["lineage"]["published"] is None
 
 
+def test_the_exam_is_the_rows_of_the_file(finished):
+  rows = [json.loads(line) for line in pathlib.Path(ROWS).read_text().splitlines()]
+  asked = [json.loads(line) for line in (finished / "zero/samples.jsonl").read_text().splitlines()]
+  assert [(row["question"], row["answer"]) for row in asked] == [(row["problem"], row["answer"]) for row in rows]
+
+
 def test_an_exported_stage_is_the_stage(folder, finished, tmp_path):
   out = export.export(str(finished / "zero"), str(tmp_path / "out"), "float32")
   loaded, before = hub.load(out), hub.load(folder)
@@ -108,7 +127,12 @@ def test_an_exported_stage_is_the_stage(folder, finished, tmp_path):
   params = stages.read(finished / "zero").params()
   jax.tree.map(np.testing.assert_array_equal, loaded.params, params)
   assert any((a != b).any() for a, b in zip(jax.tree.leaves(loaded.params), jax.tree.leaves(before.params)))
-  assert loaded.tokenizer.sha256 == open_tokenizer(folder).sha256
+  end, turn_end = (CONTROL.index(name) for name in ("<|endoftext|>", "<|im_end|>"))
+  assert open_tokenizer(folder).ends == (end,)  # a base ends documents; the chat that it was trained on ends turns
+  assert json.loads((out / "generation_config.json").read_text())["eos_token_id"] == [turn_end, end]
+  assert (
+    loaded.tokenizer.ends == (turn_end, end) and loaded.tokenizer.chat.turn_end() == before.tokenizer.chat.turn_end()
+  )
   fields = json.loads((out / "config.json").read_text())
   assert fields["architectures"] == ["Qwen2ForCausalLM"] and fields["vocab_size"] == MODEL.vocab
   with pytest.raises(ValueError, match="exists already; name a new folder"):

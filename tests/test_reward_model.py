@@ -70,7 +70,7 @@ def make_run(model, tokenizer):
     experiment = config.Experiment(
       name="small", playground=world, model=model, mesh=config.Mesh(), stages=stages, evaluation=evaluation
     )
-    held_out = held_out_problems(world, 0)
+    held_out = held_out_problems(experiment)
     return Run(experiment=experiment, workdir=workdir, tokenizer=tokenizer, held_out=held_out)
 
   return make

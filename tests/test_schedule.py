@@ -12,6 +12,7 @@ from r1jax.data.completions import Completions, Made, PlaygroundCompletions
 from r1jax.data.generated import PlaygroundProblems
 from r1jax.data.mixture import Mixture
 from r1jax.data.preferences import Labels, Pairs
+from r1jax.data.sources import Jsonl
 from r1jax.data.tokenizer import Tokenizer
 from r1jax.rewards import Accuracy, Preference
 from r1jax.training.workdir import config_dict
@@ -24,6 +25,18 @@ def changed(stage, /, **fields):
   assert stage in [s.name for s in experiment.stages]
   stages = tuple(dataclasses.replace(s, **fields) if s.name == stage else s for s in experiment.stages)
   return dataclasses.replace(experiment, stages=stages)
+
+
+def homeless(*names, **evaluation):
+  """Some stages of the recipe, in a run without a playground."""
+  experiment = ordered(*names)
+  evaluation = dataclasses.replace(experiment.evaluation, **evaluation)
+  return dataclasses.replace(experiment, playground=None, evaluation=evaluation)
+
+
+def changed_evaluation(**fields):
+  experiment = recipe.get_config()
+  return dataclasses.replace(experiment, evaluation=dataclasses.replace(experiment.evaluation, **fields))
 
 
 def leaky():
@@ -69,6 +82,18 @@ IMPOSSIBLE = {
   "a reward model of a later stage": (
     lambda: ordered("base", "zero", "rejection", "sft", "pairs", "general", "helpful"),
     r"stage 'general': rewards needs 'helpful', which is not finished by then; put 'helpful' before it\.",
+  ),
+  "no playground to be examined on": (
+    lambda: homeless("base"),
+    r"stage 'base', a Pretrain stage, needs a playground where nothing else is given; set playground or give a source\.",
+  ),
+  "no playground to ask questions of": (
+    lambda: homeless("base", "zero", problems=Jsonl(path="test.jsonl")),
+    r"stage 'zero': problems needs a playground where nothing else is given",
+  ),
+  "an exam that has no end": (
+    lambda: changed_evaluation(problems=Mixture(sources=(Jsonl(path="test.jsonl"),))),
+    r"evaluation.problems=Mixture\(.* must be one source of rows, such as Jsonl\(path='test.jsonl'\)\.",
   ),
   "a stage that starts from itself": (
     lambda: changed("zero", start_from="zero"),

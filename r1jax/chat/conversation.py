@@ -84,7 +84,7 @@ class Conversation:
     started, count, id = time.monotonic(), 0, None
     with interruptible() as stop:
       for id in decoding.stream(
-        self._params, prompt, key, c=stage.model, sampling=self._sampling, end=stage.tokenizer.end
+        self._params, prompt, key, c=stage.model, sampling=self._sampling, ends=stage.prompter.ends
       ):
         count += 1
         self._show(sections.feed(pieces.feed(id)))
@@ -93,7 +93,7 @@ class Conversation:
     self._show(sections.feed(pieces.flush()))
     self._show(sections.flush())
     self._screen.end()
-    why = "" if id == stage.tokenizer.end else STOPPED if stop.is_set() else f"cut at the limit of {limit} tokens"
+    why = "" if id in stage.prompter.ends else STOPPED if stop.is_set() else f"cut at the limit of {limit} tokens"
     return Facts(count, time.monotonic() - started, why)
 
   def answer(self, question: str):

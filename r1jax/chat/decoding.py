@@ -47,10 +47,10 @@ def padded(ids: list[int], max_prompt: int) -> np.ndarray:
   return np.pad(np.array([ids], np.int32), [(0, 0), (0, length - len(ids))])
 
 
-def stream(params, prompt: list[int], key, *, c: config.Model, sampling: config.Sampling, end: int) -> Iterator[int]:
+def stream(params, prompt: list[int], key, *, c: config.Model, sampling: config.Sampling, ends) -> Iterator[int]:
   """Draws a completion of `prompt` and yields its tokens, the end token included.
 
-  Stops behind `end` or sampling.max_response tokens. Runs on the current mesh,
+  Stops behind one of `ends` or sampling.max_response tokens. Runs on the current mesh,
   whose batch axes have one shard.
 
   Args:
@@ -69,7 +69,7 @@ def stream(params, prompt: list[int], key, *, c: config.Model, sampling: config.
       token, logits, cache = step(params, logits, cache, key, index, c=c, sampling=sampling)
     id = np.asarray(drawn).item()
     yield id
-    if id == end:
+    if id in ends:
       return
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from r1jax.config.base import at_least, config
 from r1jax.config.model import Mesh, Model
-from r1jax.config.stages import RL, Stage
+from r1jax.config.stages import RL, Pretrain, Stage
 from r1jax.config.world import Playground, Sampling, Template
 
 
@@ -18,6 +18,7 @@ class Evaluation:
   majority: int = 16  # votes
   sampling: Sampling
   template: Template
+  problems: Any = None  # a source of r1jax.data, as Jsonl(path=...); None: the playground's held-out ones
   problems_at_once: int  # problems sampled from in one call
   benchmarks: tuple[Any, ...] = ()  # of r1jax.data.benchmarks, each with its own samples; see configs/benchmarks.py
 
@@ -36,6 +37,12 @@ class Evaluation:
       )
     self.sampling.validate()
     self.template.validate()
+    if self.problems is not None:
+      if not hasattr(self.problems, "table"):
+        raise ValueError(
+          f"evaluation.problems={self.problems!r:.80} must be one source of rows, such as Jsonl(path='test.jsonl')."
+        )
+      self.problems.validate()
 
 
 @config
@@ -44,7 +51,7 @@ class Experiment:
 
   name: str
   seed: int = 0
-  playground: Playground
+  playground: Playground | None = None  # None: everything is asked from sources of problems
   model: Model
   mesh: Mesh
   stages: tuple[Any, ...]  # subclasses of Stage, each after those it takes something from
@@ -53,8 +60,11 @@ class Experiment:
   def validate(self):
     self.model.validate()
     self.mesh.validate()
-    self.playground.mix.validate()
-    at_least(1, "playground", self.playground, "documents", "evaluation_problems")
+    if self.playground is None:
+      self._check_no_playground()
+    else:
+      self.playground.mix.validate()
+      at_least(1, "playground", self.playground, "documents", "evaluation_problems")
     for stage in self.stages:
       _check_sources(stage)
       stage.validate()
@@ -76,6 +86,16 @@ class Experiment:
     if stage.model is None and stage.start_from and "/" not in stage.start_from:
       return self.model_of(self.stage(stage.start_from))
     return stage.model or self.model
+
+  def _check_no_playground(self):
+    """Raises a ValueError where something takes its questions, its corpus or its tokenizer from the playground."""
+    takers = [f"stage {stage.name!r}: problems" for stage in self.stages if getattr(stage, "problems", self) is None]
+    takers += [f"stage {stage.name!r}, a Pretrain stage," for stage in self.stages if isinstance(stage, Pretrain)]
+    takers += ["evaluation.problems"] if self.evaluation.problems is None else []
+    foreign = self.model.published or any("/" in stage.start_from for stage in self.stages)
+    takers += [] if foreign else ["the tokenizer of a model that is not published"]
+    if takers:
+      raise ValueError(f"{takers[0]} needs a playground where nothing else is given; set playground or give a source.")
 
   def _check_schedule(self):
     """Raises a ValueError where a stage takes something that no earlier stage makes, or of another model."""
@@ -124,7 +144,7 @@ class Experiment:
 
   def _check_split(self, stage: Stage):
     """Raises a ValueError where a stage has a world of its own that does not hold out what this run evaluates on."""
-    ours = self.playground.held_out
+    ours = self.playground.held_out if self.playground and self.evaluation.problems is None else 0.0
     for field, part in stage.parts():
       if isinstance(part, Playground) and part.held_out < ours:
         raise ValueError(

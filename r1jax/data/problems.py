@@ -5,6 +5,7 @@ import jax
 import numpy as np
 
 from r1jax import config, mesh
+from r1jax.data.filters import Context
 from r1jax.data.generated import ProblemSource
 from r1jax.data.mixture import Part
 from r1jax.data.packing import lay_out, pack
@@ -59,9 +60,17 @@ class Batches:
     self._iterator.set_state(state["iterator"])
 
 
-def held_out_problems(playground: config.Playground, seed: int) -> tuple[Problem, ...]:
-  """The evaluation set; none of it occurs in training or in the corpus. An impossible world is a ValueError."""
-  return world.evaluation_problems(playground, seed)
+def held_out_problems(experiment: config.Experiment) -> tuple[Problem, ...]:
+  """The evaluation set: the rows of `evaluation.problems`, or else problems that training and corpus never show.
+
+  Raises:
+    ValueError: a row that cannot be read, or a world with too few problems.
+  """
+  source = experiment.evaluation.problems
+  if source is None:
+    return world.evaluation_problems(experiment.playground, experiment.seed)
+  opened = source.open(Context(seed=experiment.seed))
+  return tuple(opened[i] for i in range(len(opened)))
 
 
 def suite(domain: str) -> str:

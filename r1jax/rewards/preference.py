@@ -129,7 +129,7 @@ class Client:
     from r1jax import mesh
     from r1jax.rl.sampling import sample
 
-    e, tokenizer = self._engine, self._tokenizer
+    e, prompter = self._engine, self._prompter
     padded = prompts + prompts[:1] * (e.at_once - len(prompts))
     tokens = np.zeros((e.at_once, e.sampling.max_prompt), np.int32)
     for row, ids in zip(tokens, padded, strict=True):
@@ -139,11 +139,11 @@ class Client:
     rollouts = mesh.to_local(
       sample(
         self._params, *mesh.to_global((tokens, lengths, rows)), jax.random.key(e.seed), c=e.model, sampling=e.sampling,
-        group_size=1, end=tokenizer.end, pad=tokenizer.pad,
+        group_size=1, ends=prompter.ends, pad=prompter.pad,
       )
     )  # fmt: skip
     drawn = zip(rollouts.tokens[: len(prompts), 0], rollouts.lengths[: len(prompts), 0], strict=True)
-    return [tokenizer.decode(row[:n].tolist()) for row, n in drawn]
+    return [self._tokenizer.decode(row[:n].tolist()) for row, n in drawn]
 
 
 def as_text(messages: list[dict[str, str]]) -> str:

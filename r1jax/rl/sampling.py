@@ -7,6 +7,7 @@ result does not depend on how the batch is split over devices or calls.
 """
 
 import functools
+import operator
 
 import jax
 import jax.numpy as jnp
@@ -117,6 +118,11 @@ def prefill(c: config.Model, params, tokens, lengths, group_size: int, room: int
   return logits, empty_cache(out.memory, lengths, group_size, room)
 
 
+def is_any(token, ends: tuple[int, ...]):
+  """Whether token[...] is one of `ends`."""
+  return functools.reduce(operator.or_, [token == end for end in ends])
+
+
 def streams(key, rows, group_size: int):
   """The random key of every completion, [p, g]."""
   of = lambda row: jax.vmap(lambda i: jax.random.fold_in(jax.random.fold_in(key, row), i))(jnp.arange(group_size))
@@ -135,15 +141,25 @@ def blank_rollouts(p: int, g: int, limit: int, pad: int) -> Rollouts:
   )
 
 
-@functools.partial(jax.jit, static_argnames=("c", "sampling", "group_size", "end", "pad"))
+@functools.partial(jax.jit, static_argnames=("c", "sampling", "group_size", "ends", "pad"))
 def sample(
-  params, tokens, lengths, rows, key, *, c: config.Model, sampling: config.Sampling, group_size: int, end: int, pad: int
+  params,
+  tokens,
+  lengths,
+  rows,
+  key,
+  *,
+  c: config.Model,
+  sampling: config.Sampling,
+  group_size: int,
+  ends: tuple[int, ...],
+  pad: int,
 ) -> Rollouts:
   """Draws group_size completions of every prompt.
 
   tokens int32[p, t] padded on the right, lengths and rows int32[p] (see
-  `Prompts`), key: a jax.random key. Stops when every row has drawn `end` or
-  max_response tokens. The cache doubles as completions grow: attention reads
+  `Prompts`), key: a jax.random key. Stops when every row has drawn one of
+  `ends` or max_response tokens. The cache doubles as completions grow: attention reads
   little more than what is filled. With `sampling.speculate` the draws are
   those of rl/speculative.py: other tokens of the same distribution.
   """
@@ -152,7 +168,7 @@ def sample(
   if sampling.speculate:
     from r1jax.rl import speculative  # which is made of the functions of this file
 
-    return speculative.sample(c, params, tokens, lengths, keys, sampling, end, pad)[0]
+    return speculative.sample(c, params, tokens, lengths, keys, sampling, ends, pad)[0]
   uniform = jax.vmap(jax.vmap(lambda k, i: jax.random.uniform(jax.random.fold_in(k, i)), (0, None)), (0, None))
 
   def running(until, state):
@@ -168,7 +184,7 @@ def sample(
     rollouts = Rollouts(
       tokens=put(rollouts.tokens, token),
       lengths=rollouts.lengths + ~done,
-      ended=rollouts.ended | (~done & (token == end)),
+      ended=rollouts.ended | (~done & is_any(token, ends)),
       log_probs=put(rollouts.log_probs, live(log_prob)),
       draw_log_probs=put(rollouts.draw_log_probs, live(draw_log_prob)),
     )

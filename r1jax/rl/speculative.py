@@ -62,7 +62,7 @@ def residual(p, q):
   return jnp.where((rest > 0).any(-1, keepdims=True), rest, p)
 
 
-def sample(c: config.Model, params, tokens, lengths, keys, sampling: config.Sampling, end: int, pad: int):
+def sample(c: config.Model, params, tokens, lengths, keys, sampling: config.Sampling, ends, pad: int):
   """Draws a completion for every random stream keys[p, g] of prompts tokens int32[p, t], lengths int32[p].
 
   Returns: Rollouts as sampling.sample has them, and how many drafts were
@@ -74,7 +74,7 @@ def sample(c: config.Model, params, tokens, lengths, keys, sampling: config.Samp
     )
   limit = sampling.max_response
   room = min(sampling.chunk, limit)
-  state = start(c, params, tokens, lengths, keys, sampling, end, pad, room)
+  state = start(c, params, tokens, lengths, keys, sampling, ends, pad, room)
 
   def live(state):
     return ~state.rollouts.ended & (state.rollouts.lengths < limit)
@@ -93,10 +93,10 @@ def sample(c: config.Model, params, tokens, lengths, keys, sampling: config.Samp
     final = jnp.where(stays[..., None], p[:, :, 1], residual(p[:, :, 0], q))
     final = sampler.invert(final, uniform[..., 2])
     pair = jnp.stack([jnp.where(stays, guess, final), final], -1)
-    both = stays & (guess != end) & (n + 1 < limit)
+    both = stays & ~sampler.is_any(guess, ends) & (n + 1 < limit)
     count = jnp.where(going, 1 + both, 0)
     return State(
-      rollouts=record(state.rollouts, pair, count, logits, p, end),
+      rollouts=record(state.rollouts, pair, count, logits, p, ends),
       cache=out.memory,
       draft_cache=draft_cache,
       tokens=pair,
@@ -115,7 +115,7 @@ def sample(c: config.Model, params, tokens, lengths, keys, sampling: config.Samp
     state = state.replace(cache=wider(state.cache), draft_cache=wider(state.draft_cache))
 
 
-def start(c, params, tokens, lengths, keys, sampling, end, pad, room) -> State:
+def start(c, params, tokens, lengths, keys, sampling, ends, pad, room) -> State:
   """Reads the prompts, with the layer too, and draws the first token of every completion."""
   p, g = keys.shape
   out = sampler.read_prompts(c, params, tokens, lengths)
@@ -131,7 +131,7 @@ def start(c, params, tokens, lengths, keys, sampling, end, pad, room) -> State:
   token = sampler.invert(probs[:, :, 0], uniforms(keys, none)[..., 2])[..., None]
   last = jnp.take_along_axis(out.hidden, (lengths - 1)[:, None, None], axis=1)
   return State(
-    rollouts=record(rollouts, token, none + 1, logits, probs, end),
+    rollouts=record(rollouts, token, none + 1, logits, probs, ends),
     cache=each(out.memory, lengths).replace(index=none),
     draft_cache=each(drafted.memory, lengths - 1).replace(index=none),
     tokens=jnp.concatenate([token, token], -1),
@@ -179,7 +179,7 @@ def side_by_side(tokens, first):
   return flat(tokens), flat(first[..., None] + jnp.arange(2))
 
 
-def record(rollouts: Rollouts, tokens, count, logits, probs, end: int) -> Rollouts:
+def record(rollouts: Rollouts, tokens, count, logits, probs, ends) -> Rollouts:
   """Writes the first count[p, g] of tokens[p, g, w], drawn from logits and probs[p, g, w, v], behind those there."""
   log_probs, draw_log_probs = sampler.recorded(logits, probs, tokens)
   place, n = jnp.arange(rollouts.tokens.shape[2]), rollouts.lengths
@@ -189,7 +189,7 @@ def record(rollouts: Rollouts, tokens, count, logits, probs, end: int) -> Rollou
     put = lambda x, new: jnp.where(here, new[..., i : i + 1], x)
     rollouts = rollouts.replace(
       tokens=put(rollouts.tokens, tokens),
-      ended=rollouts.ended | (counts & (tokens[..., i] == end)),
+      ended=rollouts.ended | (counts & sampler.is_any(tokens[..., i], ends)),
       log_probs=put(rollouts.log_probs, log_probs),
       draw_log_probs=put(rollouts.draw_log_probs, draw_log_probs),
     )

@@ -117,10 +117,9 @@ def answer(run: Run, policy: Policy, exam: Exam, grader: Scorer) -> Answers:
 def draw(run: Run, policy: Policy, prompts, key, sampling: config.Sampling, group: int):
   """`sample` on this process's prompts: Rollouts with numpy leaves."""
   tokens, lengths, rows = mesh.to_global((prompts.tokens, prompts.lengths, prompts.rows))
-  tokenizer = run.tokenizer
   rollouts = sample(
     policy.params, tokens, lengths, rows, key, c=policy.model, sampling=sampling, group_size=group,
-    end=tokenizer.end, pad=tokenizer.pad,
+    ends=policy.prompter.ends, pad=policy.prompter.pad,
   )  # fmt: skip
   return mesh.to_local(rollouts)
 

@@ -63,7 +63,7 @@ def test_replies_equal_what_the_sampler_gives_directly(engine, stage, model, ran
   inputs = to_global((prompts.tokens, prompts.lengths, prompts.rows))
   rollouts = to_local(
     sample(
-      random_params(model), *inputs, jax.random.key(3), c=model, sampling=SAMPLING, group_size=1, end=tokenizer.end,
+      random_params(model), *inputs, jax.random.key(3), c=model, sampling=SAMPLING, group_size=1, ends=(tokenizer.end,),
       pad=tokenizer.pad,
     )
   )  # fmt: skip

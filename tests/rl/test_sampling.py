@@ -15,7 +15,7 @@ from r1jax.models import scoring, transformer
 from r1jax.rl import sampling as s
 from r1jax.types import TokenBatch
 
-END, PAD, GROUP, LIMIT = 2, 0, 3, 10
+ENDS, PAD, GROUP, LIMIT = (2, 7), 0, 3, 10
 SAMPLING = config.Sampling(temperature=0.7, top_p=0.9, top_k=9, max_prompt=6, max_response=LIMIT, chunk=4)
 random = np.random.default_rng(8)
 tokens = random.integers(3, 24, (4, 6)).astype(np.int32)
@@ -99,7 +99,7 @@ def run(model, params, which=slice(None), seed=0):
   """Samples from prompts `which` on the current mesh; numpy rollouts."""
   inputs = to_global((tokens[which], lengths[which], rows[which]))
   key = jax.random.key(seed)
-  out = s.sample(params, *inputs, key, c=model, sampling=SAMPLING, group_size=GROUP, end=END, pad=PAD)
+  out = s.sample(params, *inputs, key, c=model, sampling=SAMPLING, group_size=GROUP, ends=ENDS, pad=PAD)
   return to_local(out)
 
 
@@ -127,8 +127,9 @@ def test_rows_stop_after_the_end_token_and_are_padded_behind(model, params):
   for p, g in np.ndindex(4, GROUP):
     n = out.lengths[p, g]
     drawn = out.tokens[p, g]
-    assert out.ended[p, g] == (END in drawn)
-    assert n == (list(drawn).index(END) + 1 if out.ended[p, g] else LIMIT)
+    ended = np.isin(drawn, ENDS)
+    assert out.ended[p, g] == ended.any()
+    assert n == (ended.argmax() + 1 if out.ended[p, g] else LIMIT)
     assert (drawn[n:] == PAD).all()
     assert not out.log_probs[p, g, n:].any() and not out.draw_log_probs[p, g, n:].any()
     assert (out.log_probs[p, g, :n] < 0).all()

@@ -16,7 +16,7 @@ from r1jax.models import mtp, scoring, transformer
 from r1jax.rl import sampling as s, speculative
 from r1jax.types import TokenBatch
 
-END, PAD, GROUP, LIMIT = 2, 0, 3, 10
+ENDS, PAD, GROUP, LIMIT = (12, 17), 0, 3, 10
 SAMPLING = config.Sampling(
   temperature=0.7, top_p=0.9, top_k=9, max_prompt=6, max_response=LIMIT, chunk=5, speculate=True
 )
@@ -41,7 +41,7 @@ def slow_distribution(logits, sampling):
 
 @functools.partial(jax.jit, static_argnames=("c", "sampling", "group"))
 def draw(params, tokens, lengths, rows, key, *, c, sampling, group):
-  return speculative.sample(c, params, tokens, lengths, s.streams(key, rows, group), sampling, END, PAD)
+  return speculative.sample(c, params, tokens, lengths, s.streams(key, rows, group), sampling, ENDS, PAD)
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +55,8 @@ def params(model, random_params):
 
 
 def likely_drafts(params):
-  """Five tokens are likely, END among them: rows end early, and drafts are often right and often wrong."""
-  return params | {"head": params["head"] * jnp.where(jnp.arange(24) % 5 == END, 4, 0.3)[:, None]}
+  """Five tokens are likely, two ends among them: rows end early, and drafts are often right and often wrong."""
+  return params | {"head": params["head"] * jnp.where(jnp.arange(24) % 5 == 2, 4, 0.3)[:, None]}
 
 
 def run(model, params, which=slice(None), sampling=SAMPLING, seed=0):
@@ -150,7 +150,7 @@ def probabilities(params, prompt, limit, sampling) -> dict[tuple[int, ...], floa
     for (sequence, chance), row in zip(chances.items(), logits):
       for token, p in enumerate(slow_distribution(row, sampling)):
         if p > 0:
-          into = finished if token == END or step == limit - 1 else longer
+          into = finished if token in ENDS or step == limit - 1 else longer
           into[(*sequence, token)] = chance * p
     chances = longer
   return finished
@@ -171,7 +171,7 @@ def test_nearly_greedy_draws_are_those_of_the_plain_sampler(model, dense, random
   params = likely_drafts(random_params(c))
   found, accepted, drafts = run(c, params, sampling=sampling)
   inputs, plain = to_global((tokens, lengths, rows)), dataclasses.replace(sampling, speculate=False)
-  out = s.sample(params, *inputs, jax.random.key(0), c=c, sampling=plain, group_size=GROUP, end=END, pad=PAD)
+  out = s.sample(params, *inputs, jax.random.key(0), c=c, sampling=plain, group_size=GROUP, ends=ENDS, pad=PAD)
   same_draws(found, to_local(out))
   expected = expected_drafts(c, params, found)
   np.testing.assert_array_equal(accepted, expected[0])
@@ -209,8 +209,9 @@ def test_rows_stop_after_the_end_token_and_are_padded_behind(model, params):
   assert (accepted <= drafts).all() and 0 < accepted.sum() < drafts.sum()
   for p, g in np.ndindex(4, GROUP):
     n, drawn = out.lengths[p, g], out.tokens[p, g]
-    assert out.ended[p, g] == (END in drawn)
-    assert n == (list(drawn).index(END) + 1 if out.ended[p, g] else LIMIT)
+    ended = np.isin(drawn, ENDS)
+    assert out.ended[p, g] == ended.any()
+    assert n == (ended.argmax() + 1 if out.ended[p, g] else LIMIT)
     assert 1 + drafts[p, g] <= n <= 1 + drafts[p, g] + accepted[p, g]
     assert (drawn[n:] == PAD).all()
     assert not out.log_probs[p, g, n:].any() and not out.draw_log_probs[p, g, n:].any()
@@ -257,10 +258,10 @@ def test_the_sampler_speculates_where_it_is_asked_to_with_the_random_streams_it_
   monkeypatch.setattr(speculative, "sample", lambda *args: (args, None, None))
   key = jax.random.key(5)
   found = s.sample.__wrapped__(
-    "weights", tokens, lengths, rows, key, c=model, sampling=SAMPLING, group_size=GROUP, end=END, pad=PAD
+    "weights", tokens, lengths, rows, key, c=model, sampling=SAMPLING, group_size=GROUP, ends=ENDS, pad=PAD
   )
   expected = jax.random.fold_in(jax.random.fold_in(key, rows[2]), 1)
-  assert found[0] is model and found[1] == "weights" and found[5:] == (SAMPLING, END, PAD)
+  assert found[0] is model and found[1] == "weights" and found[5:] == (SAMPLING, ENDS, PAD)
   assert found[4].shape == (4, GROUP) and found[4][2, 1] == expected
 
 

@@ -1,5 +1,6 @@
 """A published model as one object: `load` and `save`."""
 
+from collections.abc import Mapping
 import contextlib
 import dataclasses
 import functools
@@ -108,12 +109,19 @@ def _mesh(mesh) -> jax.sharding.Mesh:
 
 
 def save(
-  folder: str | os.PathLike, loaded: Loaded, dtype: str = "bfloat16", max_shard_bytes: int = writing.SHARD
+  folder: str | os.PathLike,
+  loaded: Loaded,
+  dtype: str = "bfloat16",
+  max_shard_bytes: int = writing.SHARD,
+  files: Mapping[str, bytes] | None = None,
 ) -> pathlib.Path:
   """Writes a folder that transformers and vLLM load; it appears whole or not at all.
 
   config.json is the one the model came from with the fields that changed, or one made from its config; beside the
   weights lie generation_config.json and the tokenizer's files with its chat template.
+
+  Args:
+    files: further ones by name, in the place of the tokenizer's of that name.
 
   Raises:
     ValueError: the folder exists already, or see save_params.
@@ -127,6 +135,8 @@ def save(
     if jax.process_index() == 0:
       if loaded.tokenizer is not None:
         loaded.tokenizer.save(partial)
+      for name, content in (files or {}).items():
+        (partial / name).write_bytes(content)
       if generation:
         (partial / GENERATION).write_text(json.dumps(generation, indent=2, ensure_ascii=False) + "\n")
   return pathlib.Path(folder)
