@@ -14,6 +14,7 @@ import numpy as np
 from r1jax import config
 from r1jax.mesh import BATCH
 
+QUERIES = 512  # whose scores exist at one time in attention over whole rows
 MASKED = -1e30  # a score that softmax turns into exactly 0; finite, so an empty row stays free of NaN
 
 
@@ -110,30 +111,51 @@ def rotate(x, positions, frequencies, scaling: RopeScaling = None):
 def attend(query, key, value, segments, scale):
   """Causal attention within segments: query [b,t,n,h], key [b,s,k,h], value [b,s,k,v] -> [b,t,n,v], s = t.
 
-  n is a multiple of k (grouped-query). Queries go in at most 8 blocks, each
-  against the keys up to its own end: half the scores of a full square, and no
-  score of the whole square exists at one time.
+  n is a multiple of k (grouped-query). Queries go in at most 8 spans, each
+  against the keys up to its own end: half the scores of a full square. The
+  scores of QUERIES queries exist at one time, and the backward pass of a longer
+  span computes them again, so memory grows with the length and not its square.
   """
   t, kv = query.shape[1], key.shape[2]
-  block = max(32, -(-t // 8))
   query = jax.lax.reshape(
     query,
     (*query.shape[:2], kv, query.shape[2] // kv, query.shape[3]),
     out_sharding=P(BATCH, None, "tensor", None, None),
   )
+  span = max(32, -(-t // 8))
   out = []
-  for start in range(0, t, block):
-    end = min(start + block, t)
-    seen = segments[:, start:end, None] == segments[:, None, :end]
-    seen &= jnp.arange(start, end)[:, None] >= jnp.arange(end)[None, :]
-    scores = jnp.einsum("btkmh,bskh->bkmts", query[:, start:end], key[:, :end])
-    scores = jnp.where(seen[:, None, None], scores.astype(jnp.float32) * scale, MASKED)
-    weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
-    out.append(jnp.einsum("bkmts,bskv->btkmv", weights, value[:, :end]))
+  for start in range(0, t, span):
+    end = min(start + span, t)
+    queries = query[:, start:end], segments[:, start:end], jnp.arange(start, end)
+    out.append(_attend_span(*queries, key[:, :end], value[:, :end], segments[:, :end], scale))
   out = jnp.concatenate(out, axis=1)
   return jax.lax.reshape(
     out, (*out.shape[:2], kv * out.shape[3], out.shape[4]), out_sharding=P(BATCH, None, "tensor", None)
   )
+
+
+def _attend_span(query, segment, position, key, value, segments, scale):
+  """Attention of query [b,t,k,m,h] at position int32[t] to key [b,s,k,h] from 0 on, where segment [b,t] agrees."""
+
+  def attend(query, segment, position):
+    seen = segment[:, :, None] == segments[:, None]
+    seen &= position[:, None] >= jnp.arange(key.shape[1])
+    scores = jnp.einsum("btkmh,bskh->bkmts", query, key)
+    scores = jnp.where(seen[:, None, None], scores.astype(jnp.float32) * scale, MASKED)
+    weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
+    return jnp.einsum("bkmts,bskv->btkmv", weights, value)
+
+  t = query.shape[1]
+  if t <= QUERIES:
+    return attend(query, segment, position)
+  cut = t - t % QUERIES
+  split = lambda x: jnp.moveaxis(x[:, :cut].reshape(x.shape[0], -1, QUERIES, *x.shape[2:]), 1, 0)
+  blocks = split(query), split(segment), position[:cut].reshape(-1, QUERIES)
+  out = jnp.moveaxis(jax.lax.map(jax.checkpoint(lambda block: attend(*block)), blocks), 0, 1)
+  out = out.reshape(out.shape[0], cut, *out.shape[3:])
+  if cut == t:
+    return out
+  return jnp.concatenate([out, attend(query[:, cut:], segment[:, cut:], position[cut:])], axis=1)
 
 
 def split_weight(weight, heads, dtype):

@@ -97,17 +97,32 @@ def test_llama_3_slows_pairs_by_their_wavelength():
   assert f.attention_scale(128, rope) == 128**-0.5
 
 
-@pytest.mark.parametrize("length", [7, 70])  # in one block of queries, in several
-def test_attention_matches_a_loop_over_queries(length):
+@pytest.mark.parametrize("length, queries", [(7, 512), (70, 512), (70, 16), (70, 12)])  # spans of 32; blocks of them
+def test_attention_matches_a_loop_over_queries(length, queries, monkeypatch):
+  monkeypatch.setattr(f, "QUERIES", queries)
   n, k = 4, 2
   query = random.normal(size=(2, length, n, 6)).astype(np.float32)
   key = random.normal(size=(2, length, k, 6)).astype(np.float32)
   value = random.normal(size=(2, length, k, 5)).astype(np.float32)
   segments = np.sort(random.integers(1, 4, (2, length)), axis=1).astype(np.int32)
-  y = jax.jit(f.attend, static_argnums=4)(query, key, value, segments, 0.4)
+  attend = jax.jit(lambda *arrays: f.attend(*arrays, 0.4))
+  y = attend(query, key, value, segments)
   for b, t, head in np.ndindex(2, length, n):
     seen = [s for s in range(t + 1) if segments[b, s] == segments[b, t]]
     scores = np.array([query[b, t, head] @ key[b, s, head // 2] for s in seen], np.float64) * 0.4
     weights = np.exp(scores - scores.max())
     expected = (weights / weights.sum()) @ value[b, seen, head // 2]
     np.testing.assert_allclose(y[b, t, head], expected, atol=1e-5)
+
+
+def test_attention_in_blocks_has_the_gradient_of_attention_at_once(monkeypatch):
+  arrays = [random.normal(size=(2, 70, n, 6)).astype(np.float32) for n in (4, 2, 2, 4)]
+  segments = np.sort(random.integers(1, 4, (2, 70)), axis=1).astype(np.int32)
+
+  def gradients(queries):
+    monkeypatch.setattr(f, "QUERIES", queries)
+    loss = lambda query, key, value: (f.attend(query, key, value, segments, 0.4) * arrays[3]).sum()
+    return jax.jit(jax.grad(loss, (0, 1, 2)))(*arrays[:3])
+
+  for found, expected in zip(gradients(12), gradients(512)):
+    np.testing.assert_allclose(found, expected, atol=2e-5)

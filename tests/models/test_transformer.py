@@ -6,8 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from r1jax.models import transformer
+from r1jax.mesh import to_global
+from r1jax.models import functions, transformer
+from r1jax.models.scoring import next_token_loss
 from r1jax.rl.sampling import prefill
+from r1jax.types import TokenBatch
 
 LENGTHS, GROUP, STEPS, WIDTH = np.array([3, 7, 1]), 2, 4, 8
 random = np.random.default_rng(3)
@@ -52,3 +55,24 @@ def test_a_tied_head_is_the_embedding(tiny_model, random_params):
   hidden = random.normal(size=(1, 2, c.width)).astype(np.float32)
   expected = hidden @ np.asarray(params["embedding"]).T
   np.testing.assert_allclose(transformer.logits(c, params, hidden), expected, atol=1e-5)
+
+
+def test_long_rows_have_the_same_loss_and_gradient_on_four_devices(
+  tiny_model, grouped_query, random_params, on_devices, monkeypatch
+):
+  monkeypatch.setattr(functions, "QUERIES", 12)  # a span of 32 queries in blocks
+  c = tiny_model(layers=1, attention=grouped_query, experts=None, dense_layers=0)
+  tokens = random.integers(0, c.vocab, (4, 70)).astype(np.int32)
+  segments = np.sort(random.integers(1, 4, (4, 70)), axis=1).astype(np.int32)
+  batch = TokenBatch(
+    tokens, np.tile(np.arange(70, dtype=np.int32), (4, 1)), segments, np.full((4, 70), 0.01, np.float32)
+  )
+
+  def gradient():
+    loss = jax.jit(jax.value_and_grad(lambda params, batch: next_token_loss(c, params, batch)[0]))
+    return jax.device_get(loss(random_params(c), to_global(batch)))
+
+  expected = gradient()
+  with on_devices(data=2, tensor=2):
+    found = gradient()
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found, expected)
