@@ -42,10 +42,10 @@ EXAMPLE = "--config=experiments/r1_zero_tiny.py"
 OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]+)(?:=(.*))?", re.DOTALL)
 
 
-def main():
-  """Parses, runs, and tells a user's mistake as one sentence on stderr, with exit code 2."""
+def main(program=None):
+  """Parses, runs (`program` in the place of `run`), and tells a user's mistake in a sentence on stderr, exit code 2."""
   try:
-    app.run(run, flags_parser=parse)
+    app.run(program or run, flags_parser=parse)
   except KeyboardInterrupt:
     print("r1jax: interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
     sys.exit(130)

@@ -24,6 +24,7 @@ from collections.abc import Callable
 import hashlib
 import json
 import pathlib
+from typing import Any
 
 from r1jax import config
 from r1jax.data import files, rows
@@ -74,20 +75,25 @@ class Made:
 
 @config.config
 class Completions:
-  """A user's completions: JSON lines (.jsonl, .jsonl.gz, .jsonl.zst) or parquet, in the field's conventions.
+  """A user's completions: JSON lines (.jsonl, .jsonl.gz, .jsonl.zst), parquet or a hub data set.
+
+  In the field's conventions:
 
   prompt + completion (text, or chats of one turn each, as TRL has them);
   problem, question or prompt + generation, response or solution; messages
   (the last assistant turn is the completion). The first row decides for all.
   """
 
-  path: str  # or a glob: all files in the order of their names
+  path: str = ""  # or a glob: all files in the order of their names
+  source: Any = None  # in place of the path: rows of data.sources, as Hub(dataset="open-r1/Mixture-of-Thoughts")
   question: str = ""  # column, where it has another name; then `completion` too
   completion: str = ""  # column
   domain: str = ""  # of all rows; empty: that of the column `domain`, else general
   repeat: int = 1  # how often each row stands in the data
 
   def validate(self):
+    if bool(self.path) == bool(self.source):
+      raise ValueError("Completions takes either path='data.jsonl' or source=Hub(dataset=...), and not both.")
     config.at_least(1, self.title(), self, "repeat")
     if bool(self.question) != bool(self.completion):
       raise ValueError(f"{self.title()}: question and completion name columns together; give both or neither.")
@@ -100,9 +106,11 @@ class Completions:
     return []
 
   def title(self) -> str:
-    return self.path
+    return self.source.title() if self.source else self.path
 
   def origin(self) -> dict:
+    if self.source:
+      return {"file": self.title(), "rows": len(self._table())}
     return {"file": self.path, "sha256": files.digest(self.path), "rows": len(files.open_tables(self.path))}
 
   def open(self, run_folder: Callable[[str], pathlib.Path]) -> list[dict]:
@@ -111,16 +119,19 @@ class Completions:
     return list(self._read()) * self.repeat
 
   def _read(self):
-    table = files.open_tables(self.path)
+    table = self._table()
     if table.faults:
       raise ValueError(table.faults[0])
     if not len(table):
-      raise ValueError(f"path={self.path!r} holds no rows.")
+      raise ValueError(f"{self.title()} holds no rows.")
     reader = rows.Reader(None, "open", self.domain)
     for i in range(len(table)):
       row, where = table[i], table.where(i)
       reader.schema = reader.schema or self._schema(row, where)
       yield self._row(row, reader(row, where, table.id(i)), where)
+
+  def _table(self):
+    return self.source.table() if self.source else files.open_tables(self.path)
 
   def _schema(self, row: dict, where: str) -> rows.Schema:
     """Which columns hold question and completion."""

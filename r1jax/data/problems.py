@@ -78,6 +78,12 @@ def suite(domain: str) -> str:
   return world.suite(domain) if domain in world.FAMILIES else domain
 
 
+def suite_of(problem: Problem) -> str:
+  """`suite` of its domain, unless a problem of the playground names one of its own."""
+  own = problem.columns.get("suite") if problem.domain in world.FAMILIES else None
+  return own or suite(problem.domain)
+
+
 def documents(playground: config.Playground, template: config.Template, seed: int) -> list[str]:
   """The corpus the tiny base model reads, as text; part of it asks with `template`, which is plain text."""
   if not isinstance(template, config.Template):

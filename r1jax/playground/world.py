@@ -23,7 +23,7 @@ from r1jax.types import Problem
 
 REASONING = (Arithmetic, Equations, Countdown, Words, Sequences, Logic, Choice, Programs)
 GENERAL = (Facts, Translation, Instructions, Writing, Roleplay, Self, Greetings, Harm)
-GENERAL_SUITES = frozenset(family.suite for family in GENERAL)  # that need no reasoning
+GENERAL_SUITES = frozenset(family.suite for family in GENERAL) | {Harm.HARMLESS_SUITE}  # that need no reasoning
 FAMILIES: dict[str, type[Family]] = {family.domain: family for family in (*REASONING, *GENERAL)}
 LEVELS = (1, 2, 3)
 PATIENCE = 20_000  # draws in a row without a new problem after which there is none

@@ -195,10 +195,10 @@ def oracles(stages: Sequence[dict]) -> list[dict]:
     if stage["class"] != "RL" or not judged or parent is None:
       continue
     before, after = scores(parent), scores(stage)
-    both = [suite for suite in ("helpfulness", "harmlessness") if suite in before and suite in after]
+    both = [name for name in ("helpfulness", "harmlessness", "compliance") if name in before and name in after]
     if both:
-      fell = any(after[suite] < before[suite] for suite in both)
-      text = ", ".join(f"{suite} {before[suite]:.1%} to {after[suite]:.1%}" for suite in both)
+      fell = any(after[name] < before[name] for name in both)
+      text = ", ".join(f"{name} {before[name]:.1%} to {after[name]:.1%}" for name in both)
       text += " under the reward models; a fall is reward hacking."
       found.append(_line(WARNING if fell else GOOD, f"Oracle of {stage['name']}", text))
   return found

@@ -130,7 +130,7 @@ def summarize(exam: Exam, answers: Answers) -> dict:
   Overall, per level and per language: the problems that need reasoning, all of
   them where the exam has no others. Per domain and per suite: all.
   """
-  of = np.array([data.suite(p.domain) for p in exam.problems])
+  of = np.array([data.suite_of(p) for p in exam.problems])
   reasoning = ~np.isin(of, list(data.GENERAL_SUITES))
   counted = reasoning if reasoning.any() else ~reasoning
   k, rows = answers.lengths.shape[1], np.flatnonzero(counted)
@@ -214,7 +214,7 @@ def save_samples(exam: Exam, answers: Answers, path: pathlib.Path):
   columns = zip(exam.problems, answers.responses, answers.correct, answers.scores, answers.lengths)
   lines = [
     json.dumps(
-      p.fields() | {"suite": data.suite(p.domain), "responses": texts, "correct": right.tolist()}
+      p.fields() | {"suite": data.suite_of(p), "responses": texts, "correct": right.tolist()}
       | {"scores": np.round(scores, 4).tolist(), "tokens": tokens.tolist()},
       ensure_ascii=False,
     )

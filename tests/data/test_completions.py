@@ -10,6 +10,7 @@ import pytest
 from r1jax import config
 from r1jax.data import statistics
 from r1jax.data.completions import COLUMNS, Completions, Made, PlaygroundCompletions
+from r1jax.data.sources import Hub
 from r1jax.playground import world
 
 WORLD = config.Playground(
@@ -58,8 +59,26 @@ def test_the_conventions_of_the_field_are_read(row, tmp_path):
   found = read(tmp_path, row)
   assert [tuple(each) for each in found] == [COLUMNS]
   assert (found[0]["prompt"], found[0]["completion"]) == ("1+1?", "<think>so</think>2")
+
   assert (found[0]["id"], found[0]["domain"], found[0]["language"]) == ("rows.jsonl:1", "general", "en")
   assert (found[0]["kind"], found[0]["tokens"], found[0]["round"]) == ("open", None, 1)
+
+
+def test_rows_of_a_hub_data_set_are_read(tmp_path):
+  datasets = pytest.importorskip("datasets")
+  turns = [{"role": "user", "content": "1+1?"}, {"role": "assistant", "content": "<think>so</think>2"}]
+  datasets.Dataset.from_list([{"messages": turns, "num_tokens": 7}] * 2).save_to_disk(str(tmp_path / "set"))
+  source = Completions(source=Hub(dataset=str(tmp_path / "set")), domain="math")
+  source.validate()
+  source.check()
+  found = source.open(no_stage)
+  assert [(row["prompt"], row["completion"], row["domain"]) for row in found] == [
+    ("1+1?", "<think>so</think>2", "math")
+  ] * 2
+  assert source.origin()["rows"] == 2
+  for wrong in (Completions(), Completions(path="x.jsonl", source=source.source)):
+    with pytest.raises(ValueError, match="either path='data.jsonl' or source="):
+      wrong.validate()
 
 
 def test_columns_may_have_any_names(tmp_path):

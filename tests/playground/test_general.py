@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from r1jax.data.problems import suite_of
 from r1jax.playground import FAMILIES, lexicon
 from r1jax.playground.corpus import pieces
 from r1jax.playground.family import VOICES
@@ -110,6 +111,7 @@ def test_half_of_harm_is_harmless_and_neither_compliance_nor_refusal_wins(langua
   helped = [Rubric()(problem, family.step(family.verb, language)) for family, problem, _ in rows]
   for (family, _, _), refusal, help_ in zip(rows, refused, helped):
     assert (refusal > 0) == family.harmful and (help_ > 0) != family.harmful
+    assert suite_of(family.problem(language)) == ("harmlessness" if family.harmful else "compliance")
 
 
 @both

@@ -1,0 +1,35 @@
+"""R1-Zero on a published mixture of experts: GRPO from DeepSeek-V2-Lite on GSM8K and MATH.
+
+  pip install 'r1jax[hub]'
+  python -m r1jax.main --config=experiments/r1_zero_deepseek_v2_lite.py
+
+  machine: v5p:2x2x4 (16 chips), experts over 8 of them; 16 x 80 GB GPUs
+  a chip needs: {v2_lite} (python -m r1jax.plan, README)
+
+What to expect: little. The paper found that a base of this kind, with 16B
+weights, did not gain on AIME by RL alone, and repeated itself as responses grew
+(DeepSeek-R1 v2 section G.1). What can be gained is what the base nearly knows:
+DeepSeek-V2-Lite has GSM8K 41.1 and MATH 17.1, its chat model 72.0 and 27.9
+(DeepSeek-V2, arXiv:2405.04434, appendix B). The run is to see routing under RL:
+watch expert/max_violation, which no bias corrects here, and
+policy/sampler_mismatch.
+"""
+
+import dataclasses
+
+from experiments import r1_zero_qwen
+from r1jax import config
+
+
+def get_config() -> config.Experiment:
+  experiment = r1_zero_qwen.get_config("7b")
+  zero = dataclasses.replace(experiment.stages[0], prompts_at_once=32, microbatch_rows=16)
+  evaluation = dataclasses.replace(experiment.evaluation, problems_at_once=32)
+  return dataclasses.replace(
+    experiment,
+    name="r1_zero_deepseek_v2_lite",
+    model=config.hub("deepseek-ai/DeepSeek-V2-Lite"),
+    mesh=config.Mesh(data=2, expert=8),
+    stages=(zero,),
+    evaluation=evaluation,
+  )

@@ -1,0 +1,104 @@
+"""R1-Zero on a published base model: GRPO from Qwen2.5 on GSM8K and MATH, accuracy and format rewards alone.
+
+  pip install 'r1jax[hub]'
+  python -m r1jax.main --config=experiments/r1_zero_qwen.py:0.5b
+
+  argument    machine                    a chip needs (python -m r1jax.plan, README)
+  0.5b        one v5e, or a 16 GB GPU    {0.5b}
+  1.5b        one v5p, or an 80 GB GPU   {1.5b}
+  1.5b_lora   one v6e, or a 24 GB GPU    {1.5b_lora}
+  7b          v5e:4x4, or 8 x 80 GB GPU  {7b}
+
+What to expect: SimpleRL-Zoo (arXiv:2503.18892, Table 1) trains the same bases
+by GRPO on 8K questions of the same two data sets and reports, before and after,
+GSM8K 36.7 -> 49.5 and MATH-500 15.8 -> 34.4 for 0.5B, 55.7 -> 77.2 and
+29.6 -> 59.0 for 1.5B, 88.2 -> 91.7 and 64.6 -> 78.2 for 7B. They generate up to
+8,192 tokens with temperature 1 and evaluate greedily; here responses are
+shorter, and the figures are pass@1 over 4 samples at temperature 0.6.
+
+The prompt is the paper's (v1 Table 1), as plain text: a base has no chat.
+What the paper does not fit here, and what stands in its place: a learning rate
+of 1e-6, since 3e-6 is for 671B; 128 questions a rollout and 4 updates; no
+lengthening of the responses on the way.
+"""
+
+import dataclasses
+
+from configs import benchmarks
+from experiments.r1_zero_671b import TEMPLATE
+from r1jax import config
+from r1jax.data.decontamination import Decontaminate
+from r1jax.data.filters import MaxPromptLength
+from r1jax.data.mixture import Mixture
+from r1jax.data.sources import Hub
+from r1jax.rewards import Accuracy, Format
+
+GSM8K = Hub(dataset="openai/gsm8k", config="main", domain="gsm8k", name="gsm8k")  # 7,473 questions
+MATH = Hub(dataset="DigitalLearningGmbH/MATH-lighteval", domain="math", name="math")  # 7,500
+TEST = Hub(dataset="openai/gsm8k", config="main", split="test", domain="gsm8k", name="test")  # 1,319
+
+# Model, devices along `data`, tokens of a response, questions in one sampling call, rows in a micro-batch.
+SIZES = {
+  "0.5b": ("Qwen/Qwen2.5-0.5B", 1, 1024, 32, 4),
+  "1.5b": ("Qwen/Qwen2.5-1.5B", 1, 2048, 32, 4),
+  "1.5b_lora": ("Qwen/Qwen2.5-1.5B", 1, 2048, 16, 2),
+  "7b": ("Qwen/Qwen2.5-7B", 16, 3072, 64, 16),
+}
+MAX_PROMPT = 512  # tokens
+
+
+def get_config(size: str = "0.5b") -> config.Experiment:
+  if size not in SIZES:
+    raise ValueError(f"{size!r} must be one of {', '.join(SIZES)}, as in r1_zero_qwen.py:0.5b.")
+  name, devices, max_response, at_once, rows = SIZES[size]
+  sampling = config.Sampling(max_prompt=MAX_PROMPT, max_response=max_response, chunk=256)
+  exam = dataclasses.replace(sampling, temperature=0.6, top_p=0.95)
+  math_500 = dataclasses.replace(benchmarks.math_500(), samples=4, sampling=exam)
+  return config.Experiment(
+    name=f"r1_zero_qwen_{size}",
+    model=config.hub(name),
+    mesh=config.Mesh(data=devices),
+    stages=(zero(sampling, at_once, rows, lora=size.endswith("_lora")),),
+    evaluation=config.Evaluation(
+      samples=4,
+      majority=4,
+      sampling=exam,
+      template=TEMPLATE,
+      problems=TEST,
+      problems_at_once=2 * at_once,
+      benchmarks=(math_500,),
+    ),
+  )
+
+
+def zero(sampling: config.Sampling, at_once: int, rows: int, lora: bool) -> config.RL:
+  return config.RL(
+    start_from="",
+    steps=400,
+    group_size=8,
+    batch_size=256,  # 32 questions x 8
+    rollout_size=1024,  # 4 updates
+    sampling=sampling,
+    template=TEMPLATE,
+    problems=Mixture(sources=(GSM8K, MATH), filters=(MaxPromptLength(tokens=MAX_PROMPT), Decontaminate())),
+    prompts_at_once=at_once,
+    rewards=(Accuracy(), Format()),
+    reward_workers=8,
+    kl=0.001,
+    reference_every=400,
+    row_length=MAX_PROMPT + sampling.max_response,
+    microbatch_rows=rows,
+    lora=config.Lora(rank=32, alpha=64.0) if lora else None,
+    optimizer=config.Optimizer(
+      learning_rate=2e-5 if lora else 1e-6,
+      warmup=8,
+      weight_decay=0.0,
+      # The small machines hold bfloat16 weights.
+      parameters="masters" if lora else "float32",
+    ),
+    checkpoints=config.Checkpoints(every=40),
+    preflight=config.Preflight(min_format=0.0),  # a base of 0.5B hardly writes the tags at first
+    alarms=config.Alarms(),
+    evaluate_every=80,
+    curve_samples=4,
+  )
