@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import dataclasses
 import functools
 import json
+import math
 import os
 import pathlib
 import sys
@@ -137,8 +138,8 @@ def placed(tree):
   here = jax.sharding.get_mesh()
 
   def place(x):
-    spec = x.sharding.spec if isinstance(x.sharding, NamedSharding) else P()
-    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(here, spec))
+    spec = x.sharding.spec if isinstance(x.sharding, NamedSharding) else ()
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(here, P(*spec[: len(x.shape)])))
 
   return jax.tree.map(place, tree)
 
@@ -151,8 +152,6 @@ def device_bytes(tree) -> int:
 
 def programs(experiment: config.Experiment, stage: config.Stage) -> Iterator[Program]:
   """What a stage executes on the devices, beside small things."""
-  import jax
-
   from r1jax.models import reward_head, scoring
   from r1jax.training import state as states
 
@@ -175,10 +174,11 @@ def programs(experiment: config.Experiment, stage: config.Stage) -> Iterator[Pro
     e, beside = experiment.evaluation, None
     if isinstance(stage, config.RL) and stage.evaluate_every:
       beside = dataclasses.replace(state, params=None), reference  # the learning curve is drawn while training waits
-    exams = [(e.sampling, e.majority, "exam")] + [(b.sampling, b.samples, b.name) for b in e.benchmarks]
+    exams = [(e.sampling, e.majority, "exam")] + [
+      (b.sampling, math.gcd(b.samples, e.majority), b.name) for b in e.benchmarks
+    ]
     for drawn, group, name in {exam[:2]: exam for exam in reversed(exams)}.values():
       yield sampling(model, params, drawn, e.problems_at_once, group, beside, name)
-  del jax
 
 
 def rl(model, stage, params):
@@ -252,7 +252,9 @@ def on_batch(dtype, *shape: int):
   from r1jax import mesh
 
   return jax.ShapeDtypeStruct(
-    shape, dtype, sharding=NamedSharding(jax.sharding.get_mesh(), mesh.batch_spec(len(shape)))
+    shape,
+    dtype,
+    sharding=NamedSharding(jax.sharding.get_mesh(), mesh.batch_spec(1)),  # as mesh.to_global puts it
   )
 
 

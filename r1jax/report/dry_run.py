@@ -20,7 +20,7 @@ from r1jax import config, mesh
 from r1jax.models import reward_head, transformer
 from r1jax.models.layer import Named
 from r1jax.rl.sampling import prefill
-from r1jax.training import optimizer as optimizers, state as states
+from r1jax.training import lora, optimizer as optimizers, precision, state as states
 from r1jax.training.workdir import config_sha256
 
 
@@ -74,19 +74,20 @@ def memory(experiment: config.Experiment, stage: config.Stage) -> dict[str, int]
   """
   here = jax.sharding.get_abstract_mesh()
   model = experiment.model_of(stage)
-  params, moments = _state(model, stage.makes == "reward model", here)
-  found = {"parameters": params}
   if hasattr(stage, "optimizer"):
-    found |= {"gradients": params, "AdamW moments": moments}
-  if isinstance(stage, config.RL):
-    found["reference"] = params
+    of, adapters = stage.optimizer, getattr(stage, "lora", None)
+    found = dict(_training(model, of.parameters, of.moments, adapters, stage.makes == "reward model", here))
+    if not isinstance(stage, config.RL):
+      del found["reference"]
+  else:
+    found = {"parameters": _params(model, False, here)}
   if hasattr(stage, "sampling"):
     group = stage.group_size if isinstance(stage, config.RL) else stage.samples
     prompts = stage.prompts_at_once or stage.rollout_size // group
     found["KV cache"] = _cache(model, prompts, group, stage.sampling.max_prompt, stage.sampling.max_response, here)
   if critics := {name for _, what, name in stage.needs() if what == "reward model"}:
     of = (experiment.model_of(experiment.stage(name)) for name in critics)
-    found["reward models"] = sum(_state(model, True, here)[0] for model in of)
+    found["reward models"] = sum(_params(model, True, here) for model in of)
   return found
 
 
@@ -94,11 +95,24 @@ def memory(experiment: config.Experiment, stage: config.Stage) -> dict[str, int]
 
 
 @functools.cache
-def _state(model: config.Model, is_critic: bool, here) -> tuple[int, int]:
-  """Bytes of the parameters and of the optimiser's state, which is as large for every learning rate."""
+def _params(model: config.Model, is_critic: bool, here) -> int:
+  """Bytes of float32 parameters."""
+  return device_bytes(states.abstract_params(model, reward_head.declare if is_critic else transformer.declare))
+
+
+@functools.cache
+def _training(model: config.Model, parameters: str, moments: str, adapters, is_critic: bool, here) -> dict[str, int]:
+  """Bytes of the training state, which is as large for every learning rate, of the gradients and of RL's reference."""
   params = states.abstract_params(model, reward_head.declare if is_critic else transformer.declare)
-  optimizer = optimizers.make(config.Optimizer(learning_rate=1.0), 1)
-  return device_bytes(params), device_bytes(jax.eval_shape(optimizer.init, params))
+  optimizer = optimizers.make(config.Optimizer(learning_rate=1.0, parameters=parameters, moments=moments), 1)
+  state = states.abstract_state(params, optimizer, parameters, adapters)
+  trained = lora.trained(state.params)
+  masters = {} if state.masters is None else {"masters": device_bytes(state.masters)}
+  return {"parameters": device_bytes(state.params), **masters} | {
+    "gradients": device_bytes(jax.eval_shape(precision.wide, trained)),
+    "AdamW moments": device_bytes(state.optimizer),
+    "reference": device_bytes(trained),
+  }
 
 
 @functools.cache

@@ -50,6 +50,14 @@ def test_bytes_of_a_device_are_those_of_its_shards(on_mesh):
   entry = 4 * model.layers * (a.latent_rank + a.rope_head)
   prompts = stage.rollout_size // stage.group_size
   assert whole["KV cache"] == entry * (prompts * s.max_prompt + stage.rollout_size * s.max_response)
+  with on_mesh(1, 1, 1):
+    rounded = dataclasses.replace(stage.optimizer, parameters="masters", moments="bfloat16")
+    narrow = dry_run.memory(experiment, dataclasses.replace(stage, optimizer=rounded))
+    adapters = dry_run.memory(experiment, dataclasses.replace(stage, lora=config.Lora(rank=2)))
+  assert narrow["masters"] == 4 * total and 2 * total < narrow["parameters"] == narrow["reference"] < 2.1 * total
+  assert 4 * total <= narrow["AdamW moments"] <= 4 * total + 100 and narrow["gradients"] == 4 * total
+  assert adapters["parameters"] == 4 * total + adapters["gradients"]
+  assert adapters["gradients"] == adapters["reference"] < total
   with on_mesh(2, 2, 1):
     split = dry_run.memory(experiment, stage)
   assert split["KV cache"] * 4 == whole["KV cache"]
