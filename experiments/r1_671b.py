@@ -8,8 +8,6 @@
 "v1", "v2" and "Nature" are the editions of the paper. What it does not give is
 marked "inferred" below, with the reason. What is missing or differs:
 
-* Base: BASE is the folder of a finished stage with DeepSeek-V3-Base and its tokenizer. Reading published checkpoints
-  comes later, so today nobody has one: this schedule shows what the run takes.
 * R1-Zero is the stage of r1_zero_671b.py, with the step to 65,536 tokens left out as there.
 * People: the paper's annotators rewrite some traces, check what DeepSeek-V3 rewrote, and pick general data. Here a
   model refines; `data.jsonl` of a stage may be looked through and handed on by Completions(path=...).
@@ -45,8 +43,6 @@ from r1jax.rewards import (
   Readable,
 )
 from r1jax.rewards.judges import ModelJudge
-
-BASE = "runs/deepseek_v3/base"  # DeepSeek-V3-Base, as the folder of a finished stage
 
 # The prompts of RL (v2 Table 4), all Chinese or English.
 MATH = "data/r1/math.jsonl"  # 26K, with the answer; no proofs
@@ -147,7 +143,6 @@ def zero() -> config.RL:
   """R1-Zero (Nature, Methods): accuracy and format, of the same weight."""
   return dataclasses.replace(
     r1_zero_671b.zero(),
-    start_from=BASE,
     problems=mixture(*REASONING),
     rewards=(accuracy("answer"), Format()),
     prompts_at_once=SHARDS,
@@ -180,7 +175,6 @@ def fine_tuning(name: str, data: str) -> config.SFT:
   """SFT of the base on what a stage made; the same values both times (v2 B.4.2)."""
   return config.SFT(
     name=name,
-    start_from=BASE,
     data=(Made(stage=data),),
     template=CHAT,
     epochs=2,  # "2-3" (v2 B.4.2), "two" for the 800k (v1 2.3.3)

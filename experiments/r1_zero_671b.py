@@ -4,16 +4,15 @@
 
 What differs from the paper, and why:
 
-* Data: the paper asks questions of mathematics, code, STEM and logic. r1jax has
-  no source of published data sets yet, so the playground stands in, with every
-  family that can be checked by rule and every level.
-* Base: the paper starts from DeepSeek-V3-Base. Reading published checkpoints
-  comes later, so `start_from` is empty, which means random parameters: this
-  schedule shows what the run takes; it cannot reproduce its result yet.
+* Data: the paper asks questions of mathematics, code, STEM and logic, which are
+  not published: the playground stands in, with every family that can be checked
+  by rule and every level. r1_671b.py reads files instead.
 * Clipping: the ratio is not stated for R1-Zero. 10 is that of the first RL stage of R1.
 * Length: 32,768 tokens as before step 8,200; the step to 65,536 after it is not scheduled.
 * Warm-up, optimiser and the evaluation set are not stated; AdamW, a constant rate.
 """
+
+import dataclasses
 
 from configs import meshes, models
 from r1jax import config
@@ -43,7 +42,8 @@ def get_config() -> config.Experiment:
       documents=100_000,
       evaluation_problems=512,
     ),
-    model=models.deepseek_v3_671b(),
+    # From its published weights; its own config.json is not asked, so that this can be looked at without the hub.
+    model=dataclasses.replace(models.deepseek_v3_671b(), published=config.hub("deepseek-ai/DeepSeek-V3-Base")),
     mesh=meshes.v5p_1024(),
     stages=(zero(),),
     evaluation=config.Evaluation(

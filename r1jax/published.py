@@ -1,4 +1,7 @@
-"""Published checkpoints as the models of an experiment: every Hub becomes the Model of its config.json."""
+"""Published checkpoints as the models of an experiment: every Hub becomes the Model of its config.json.
+
+A Model that names a checkpoint as `published` stays as it is, with the commit added.
+"""
 
 import dataclasses
 import json
@@ -21,7 +24,14 @@ def resolve(experiment: config.Experiment, workdir: pathlib.Path, weights: bool 
     ValueError: as hub.resolve and hub.read_config.
   """
   begun = _begun_with(workdir)
-  model = lambda each: model_of(each, begun, weights) if isinstance(each, config.Hub) else each
+
+  def model(each):
+    if isinstance(each, config.Hub):
+      return model_of(each, begun, weights)
+    if each is None or each.published is None or not weights:
+      return each
+    return dataclasses.replace(each, published=model_of(each.published, begun, weights).published)
+
   stages = tuple(dataclasses.replace(stage, model=model(stage.model)) for stage in experiment.stages)
   return dataclasses.replace(experiment, model=model(experiment.model), stages=stages)
 

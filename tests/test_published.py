@@ -145,6 +145,16 @@ def test_a_model_that_is_not_there_is_one_sentence(folder, tmp_path):
       published.resolve(experiment(name), tmp_path)
 
 
+def test_a_model_in_full_keeps_its_fields_and_gains_the_commit(folder, tmp_path, monkeypatch):
+  stated = dataclasses.replace(MODEL, remat="dots", published=config.hub("some/model"))
+  whole = dataclasses.replace(experiment(folder), model=stated)
+  monkeypatch.setattr(published.hub, "resolve", lambda *_: folder)
+  monkeypatch.setattr(published.hub, "commit", lambda _: "abc")
+  found = published.resolve(whole, tmp_path).model
+  assert found == dataclasses.replace(stated, published=config.hub("some/model", "abc"))
+  assert published.resolve(whole, tmp_path, weights=False).model == stated  # only looked at: nobody is asked
+
+
 def test_a_second_tokenizer_wants_a_run_of_its_own(folder, tmp_path):
   other = tmp_path / "other"
   shutil.copytree(folder, other)

@@ -35,9 +35,10 @@ def test_it_chains_the_stages_of_the_paper(experiment):
     "safety_rm": ["sft", "safety_labels"],
     "all_scenarios": ["sft", "helpful_rm", "safety_rm"],
   }
-  from_base = [stage.name for stage in experiment.stages if stage.start_from == r1_671b.BASE]
+  from_base = [stage.name for stage in experiment.stages if not stage.start_from]
   assert from_base == ["zero", "cold_start", "sft"]  # the 800k start from the base again, not from RL
   assert {experiment.model_of(stage).vocab for stage in experiment.stages} == {129_280}
+  assert experiment.model.published.name == "deepseek-ai/DeepSeek-V3-Base"
 
 
 @pytest.mark.parametrize("name", ["zero", "reasoning_rl", "all_scenarios"])
