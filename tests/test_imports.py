@@ -26,6 +26,7 @@ ALLOWED = {
   "published": {"hub"},
   "pipeline": {"mesh", "data", "rewards", "training", "report", "stages", "published", "hub"},
   "main": {"mesh", "pipeline", "report", "published"},
+  "plan": {"mesh", "models", "rl", "training", "stages", "report", "published", "main"},
   "finished": {"data", "training"},
   "chat": {"mesh", "models", "data", "rl", "finished"},
   "export": {"mesh", "data", "hub", "published", "finished"},
