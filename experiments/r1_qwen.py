@@ -3,8 +3,8 @@
   pip install 'r1jax[hub]'
   python -m r1jax.main --config=experiments/r1_qwen.py
 
-  machine: v5e:2x4, or two 80 GB GPUs (--config.mesh.data=2)
-  a chip needs: {r1_qwen} (python -m r1jax.plan, README)
+  machine: v5e:2x4, or two GPUs of 80 GB (--config.mesh.data=2)
+  a chip of v5e:2x4 needs at most: {r1_qwen} (python -m r1jax.plan)
 
   Qwen2.5-1.5B > SFT on 4,000 thoughts of R1 > RL on GSM8K and MATH with the language reward
 
@@ -36,7 +36,8 @@ def get_config() -> config.Experiment:
   experiment = r1_zero_qwen.get_config("1.5b")
   evaluation, sampling = experiment.evaluation, experiment.evaluation.sampling
   exam = dataclasses.replace(sampling, max_response=MAX_RESPONSE)
-  math_500 = dataclasses.replace(evaluation.benchmarks[0], sampling=exam)
+  math_500 = evaluation.benchmarks[0]
+  math_500 = dataclasses.replace(math_500, sampling=dataclasses.replace(math_500.sampling, max_response=MAX_RESPONSE))
   return dataclasses.replace(
     experiment,
     name="r1_qwen",

@@ -3,8 +3,8 @@
   pip install 'r1jax[hub]'
   python -m r1jax.main --config=experiments/r1_zero_deepseek_v2_lite.py
 
-  machine: v5p:2x2x4 (16 chips), experts over 8 of them; 16 x 80 GB GPUs
-  a chip needs: {v2_lite} (python -m r1jax.plan, README)
+  machine: v5p:2x2x1 (4 chips, experts over them), or 4 GPUs of 141 GB
+  a chip needs at most: {v2_lite} (python -m r1jax.plan)
 
 What to expect: little. The paper found that a base of this kind, with 16B
 weights, did not gain on AIME by RL alone, and repeated itself as responses grew
@@ -23,13 +23,13 @@ from r1jax import config
 
 def get_config() -> config.Experiment:
   experiment = r1_zero_qwen.get_config("7b")
-  zero = dataclasses.replace(experiment.stages[0], prompts_at_once=32, microbatch_rows=16)
+  zero = dataclasses.replace(experiment.stages[0], prompts_at_once=32, microbatch_rows=4)
   evaluation = dataclasses.replace(experiment.evaluation, problems_at_once=32)
   return dataclasses.replace(
     experiment,
     name="r1_zero_deepseek_v2_lite",
     model=config.hub("deepseek-ai/DeepSeek-V2-Lite"),
-    mesh=config.Mesh(data=2, expert=8),
+    mesh=config.Mesh(expert=4),
     stages=(zero,),
     evaluation=evaluation,
   )

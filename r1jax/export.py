@@ -47,7 +47,7 @@ def export(stage: str, folder: str, dtype: str = "bfloat16", max_shard_bytes: in
   from r1jax import mesh, published
   from r1jax.models import hub
 
-  origin = published.folder_of(found.model) if found.model.published else None
+  origin = published.folder_of(found.model, weights=False) if found.model.published else None
   generation = hub.read_generation(origin) if origin else {}
   with jax.set_mesh(mesh.make(config.Mesh(data=len(jax.local_devices())), jax.local_devices())):
     loaded = hub.Loaded(

@@ -251,12 +251,17 @@ def lineage(stage, run: Run) -> dict:
     "seed": e.seed,
     "tokenizer_sha256": run.tokenizer.sha256,
     "parent": made(parent, run) if parent else None,
-    "published": dataclasses.asdict(model.published) if model.published and not parent else None,
+    "published": origin(model) if model.published and not parent else None,
     "problems_sha256": problems.fingerprint if problems else None,
     "data": [made(name, run) for what, name in sorted(needs) if what != "reward model"]
-    + [origin for source in sources_of(stage) if (origin := getattr(source, "origin", lambda: None)())],
+    + [found for source in sources_of(stage) if (found := getattr(source, "origin", lambda: None)())],
     "reward_models": [made(name, run) for what, name in sorted(needs) if what == "reward model"],
   }
+
+
+def origin(model: config.Model) -> dict:
+  """The checkpoint that the weights of a published model come from."""
+  return dataclasses.asdict(model.published) | {"files_sha256": hub.fingerprint(published.folder_of(model))}
 
 
 def made(name: str, run: Run) -> dict:

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 import dataclasses
 import functools
 import json
-import math
 import os
 import pathlib
 import sys
@@ -60,7 +59,8 @@ class Figures:
 
 def run(argv):
   del argv
-  experiment = published.resolve(command.CONFIG.value, pathlib.Path(command.WORKDIR.value or ""), weights=False)
+  workdir = pathlib.Path(command.WORKDIR.value or f"runs/{command.CONFIG.value.name}")
+  experiment = published.resolve(command.CONFIG.value, workdir, weights=False)
   experiment.validate()
   unknown = set(command.STAGES.value) - {stage.name for stage in experiment.stages}
   if unknown:
@@ -157,9 +157,9 @@ def programs(experiment: config.Experiment, stage: config.Stage) -> Iterator[Pro
 
   model = experiment.model_of(stage)
   params = states.abstract_params(model)
-  state, reference = None, None
+  exams = exams_of(experiment) if stage.makes == "policy" else {}
   if isinstance(stage, config.RL):
-    state, reference = yield from rl(model, stage, params)
+    yield from rl(experiment, stage, model, params)
   elif isinstance(stage, (config.SFT, config.Pretrain)):
     loss = functools.partial(scoring.next_token_loss, model, mtp_weight=stage.mtp_weight)
     adapters = getattr(stage, "lora", None)
@@ -170,47 +170,60 @@ def programs(experiment: config.Experiment, stage: config.Stage) -> Iterator[Pro
     yield from training(model, stage, states.abstract_params(model, reward_head.declare), loss, responses, None)
   else:
     yield sampling(model, params, stage.sampling, stage.prompts_at_once, stage.samples, None, "sample")
-  if stage.makes == "policy":
-    e, beside = experiment.evaluation, None
-    if isinstance(stage, config.RL) and stage.evaluate_every:
-      beside = dataclasses.replace(state, params=None), reference  # the learning curve is drawn while training waits
-    exams = [(e.sampling, e.majority, "exam")] + [
-      (b.sampling, math.gcd(b.samples, e.majority), b.name) for b in e.benchmarks
-    ]
-    for drawn, group, name in {exam[:2]: exam for exam in reversed(exams)}.values():
-      yield sampling(model, params, drawn, e.problems_at_once, group, beside, name)
+  for name, (drawn, group) in exams.items():  # when the training state is gone
+    yield sampling(model, params, drawn, experiment.evaluation.problems_at_once, group, None, name)
 
 
-def rl(model, stage, params):
-  """Rollout, reference and update of an RL stage; returns its training state and reference."""
+def exams_of(experiment: config.Experiment) -> dict[str, tuple[config.Sampling, int]]:
+  """Sampling and completions per call of every exam; of those that are sampled alike, the first."""
+  e = experiment.evaluation
+  exams = {"exam": (e.sampling, e.group(e.samples))}
+  exams |= {each.name: (each.sampling, e.group(each.samples)) for each in e.benchmarks}
+  found = {}
+  for name, drawn in exams.items():
+    if drawn not in found.values():
+      found[name] = drawn
+  return found
+
+
+def rl(experiment, stage, model, params) -> Iterator[Program]:
+  """Rollout, learning curve, reference and update of an RL stage."""
   import jax
 
+  from r1jax.models import reward_head
+  from r1jax.models.layer import Adapted
   from r1jax.rl import grpo
   from r1jax.stages.rl import reference_log_probs
   from r1jax.training import lora, optimizer as optimizers, state as states
 
   optimizer = optimizers.make(stage.optimizer, stage.steps)
   state = states.abstract_state(params, optimizer, stage.optimizer.parameters, stage.lora)
-  reference = lora.trained(state.params)
-  policy, beside = state.params, (dataclasses.replace(state, params=None), reference)
+  critics = {name for _, what, name in stage.needs() if what == "reward model"}
+  judges = [states.abstract_params(experiment.model_of(experiment.stage(n)), reward_head.declare) for n in critics]
+  kept = judges, lora.trained(state.params) if stage.kl else None
+  policy, frozen = state.params, None
   if stage.lora:
-    policy, beside = jax.eval_shape(lambda w: lora.merge(w, model.activations), policy), (state, reference)
+    policy = jax.eval_shape(lambda w: lora.merge(w, model.activations), state.params)
+    is_adapted = lambda x: isinstance(x, Adapted)  # the other weights are the policy's, too
+    frozen = jax.tree.map(lambda x: x if is_adapted(x) else None, state.params, is_leaf=is_adapted)
+  beside = dataclasses.replace(state, params=frozen), kept
   prompts = stage.prompts_at_once or stage.rollout_size // stage.group_size
   yield sampling(model, policy, stage.sampling, prompts, stage.group_size, beside, "rollout")
-  experience = batch_of_experience(stage)
+  if stage.evaluate_every:
+    e = experiment.evaluation
+    yield sampling(model, policy, e.sampling, e.problems_at_once, e.group(stage.curve_samples), beside, "curve")
   if stage.kl:
     tokens = batch(stage.microbatch_rows, stage.row_length)
-    beside = dataclasses.replace(state, params=None), reference
+    beside = dataclasses.replace(state, params=None), kept
     yield Program("reference", reference_log_probs, (state.params, tokens), {"c": model}, beside, FEWER_ROWS)
   loss = functools.partial(grpo.loss, model, stage)
-  yield from training(model, stage, params, loss, experience, stage.lora, reference)
-  return state, reference
+  yield from training(model, stage, params, loss, batch_of_experience(stage), stage.lora, kept)
 
 
 FEWER_ROWS = "fewer rows in a micro-batch, shorter rows, model.remat='full', or more chips"
 
 
-def training(model, stage, params, loss, rows, adapters, reference=None) -> Iterator[Program]:
+def training(model, stage, params, loss, rows, adapters, kept=None) -> Iterator[Program]:
   """The gradient of a micro-batch and the update."""
   import jax
 
@@ -219,13 +232,13 @@ def training(model, stage, params, loss, rows, adapters, reference=None) -> Iter
   optimizer = optimizers.make(stage.optimizer, getattr(stage, "steps", 1000))
   state = states.abstract_state(params, optimizer, stage.optimizer.parameters, adapters)
   total = jax.eval_shape(functools.partial(update.zeros, loss=loss), state.params, rows)
-  beside = dataclasses.replace(state, params=None), reference
+  beside = dataclasses.replace(state, params=None), kept
   yield Program("gradient", update.accumulate, (state.params, total, rows), {"loss": loss}, beside, FEWER_ROWS)
   trained = dataclasses.replace(state, params=lora.trained(state.params))
   frozen = state.params if adapters else None
   options = {"optimizer": optimizer, "bias_rate": model.bias_rate}
   remedy = "more chips, optimizer.parameters='stochastic', optimizer.moments='bfloat16', or lora"
-  yield Program("update", update.apply, (trained, total), options, (reference, frozen), remedy)
+  yield Program("update", update.apply, (trained, total), options, (kept, frozen), remedy)
 
 
 def sampling(model, params, drawn: config.Sampling, prompts: int, group: int, beside, name: str) -> Program:

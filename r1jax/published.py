@@ -40,13 +40,15 @@ def model_of(wanted: config.Hub, begun: dict[str, str], weights: bool) -> config
   """The model that `wanted` names, which keeps it with its commit as `published`."""
   revision = wanted.revision or begun.get(wanted.name)
   folder = hub.resolve(wanted.name, revision or None, weights)
-  pinned = dataclasses.replace(wanted, revision=hub.commit(folder) or wanted.revision)
+  pinned = wanted
+  if not pathlib.Path(wanted.name).expanduser().is_dir():
+    pinned = dataclasses.replace(wanted, revision=hub.commit(folder) or wanted.revision)
   return dataclasses.replace(hub.read_config(folder, wanted.mtp), published=pinned, **wanted.layout)
 
 
-def folder_of(model: config.Model) -> pathlib.Path:
+def folder_of(model: config.Model, weights: bool = True) -> pathlib.Path:
   """Where the checkpoint of a model lies that `resolve` has made."""
-  return hub.resolve(model.published.name, model.published.revision or None)
+  return hub.resolve(model.published.name, model.published.revision or None, weights)
 
 
 def _begun_with(workdir: pathlib.Path) -> dict[str, str]:
@@ -57,7 +59,7 @@ def _begun_with(workdir: pathlib.Path) -> dict[str, str]:
   try:
     record = json.loads(path.read_text())
     models = [record["model"], *(stage["model"] for stage in record["stages"])]
-  except (ValueError, KeyError, TypeError):  # whoever claims the folder says what is wrong with it
+    found = [model["published"] for model in models if model and model.get("published")]
+    return {each["name"]: each["revision"] for each in found if each["revision"]}
+  except (ValueError, KeyError, TypeError, AttributeError):  # whoever claims the folder says what is wrong with it
     return {}
-  found = [model["published"] for model in models if model and model.get("published")]
-  return {each["name"]: each["revision"] for each in found if each["revision"]}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import math
 from typing import Any
 
 from r1jax.config.base import at_least, config
@@ -20,10 +21,12 @@ class Evaluation:
   template: Template
   problems: Any = None  # a source of r1jax.data, as Jsonl(path=...); None: the playground's held-out ones
   problems_at_once: int  # problems sampled from in one call
+  samples_at_once: int = 0  # completions of each in one call, at most; 0: as many as vote. Fewer need a smaller cache
   benchmarks: tuple[Any, ...] = ()  # of r1jax.data.benchmarks, each with its own samples; see configs/benchmarks.py
 
   def validate(self):
     at_least(1, "evaluation", self, "samples", "majority")
+    at_least(0, "evaluation", self, "samples_at_once")
     at_least(2, "evaluation", self, "problems_at_once")  # jax cannot vmap over one sharded prompt
     names = [benchmark.name for benchmark in self.benchmarks]
     if len(set(names)) < len(names):
@@ -43,6 +46,10 @@ class Evaluation:
           f"evaluation.problems={self.problems!r:.80} must be one source of rows, such as Jsonl(path='test.jsonl')."
         )
       self.problems.validate()
+
+  def group(self, samples: int) -> int:
+    """Completions per problem in one call of an exam of so many in all, in equal calls."""
+    return math.gcd(samples, self.samples_at_once or self.majority)
 
 
 @config
@@ -127,6 +134,7 @@ class Experiment:
           f"stage {stage.name!r}: {field} needs {name!r}, which is not finished by then; put {name!r} before it."
         )
       self._check_model(stage)
+      self._check_drafts(stage)
       self._check_split(stage)
 
   def _circle(self, start: str) -> list[str]:
@@ -141,6 +149,21 @@ class Experiment:
           seen.add(name)
           paths.append([*path, name])
     return []
+
+  def _check_drafts(self, stage: Stage):
+    """Raises a ValueError where a multi-token prediction layer is to be trained or to draft, and there is none."""
+    if self.model_of(stage).mtp:
+      return
+    exams = {"evaluation": self.evaluation} | {each.name: each for each in self.evaluation.benchmarks}
+    takers = {stage.name: stage} | (exams if stage.makes == "policy" else {})
+    for owner, taker in takers.items():
+      drafts = hasattr(taker, "sampling") and taker.sampling.speculate
+      field = "mtp_weight" if getattr(taker, "mtp_weight", 0) else "sampling.speculate" if drafts else ""
+      if field:
+        raise ValueError(
+          f"{owner}: {field} needs a multi-token prediction layer, which the model of stage {stage.name!r} does not "
+          f"have; set model.mtp=1, or leave {field} out."
+        )
 
   def _check_split(self, stage: Stage):
     """Raises a ValueError where a stage has a world of its own that does not hold out what this run evaluates on."""

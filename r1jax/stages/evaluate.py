@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 import pathlib
 
 import jax
@@ -68,14 +67,15 @@ def held_out(evaluation: config.Evaluation, problems: tuple[Problem, ...], sampl
   """
   rewards = (ByDomain({p.domain: GRADERS.get(p.kind, ACCURACY) for p in problems}),)
   samples = samples or evaluation.samples
-  return Exam(problems, problems, samples, evaluation.majority, evaluation.majority, evaluation.sampling, rewards)
+  group = evaluation.group(samples)
+  return Exam(problems, problems, samples, evaluation.majority, group, evaluation.sampling, rewards)
 
 
 def benchmark(entry, evaluation: config.Evaluation) -> Exam:
   """The exam of an entry of `evaluation.benchmarks`; reads its rows, and a bad one is a ValueError."""
   problems = entry.problems()
   asked = tuple(dataclasses.replace(p, question=entry.ask(p)) for p in problems)
-  group = math.gcd(entry.samples, evaluation.majority)  # the turns are put together before the vote
+  group = evaluation.group(entry.samples)  # the turns are put together before the vote
   return Exam(
     problems, asked, entry.samples, entry.majority, group, entry.sampling, entry.rewards, entry.rewards[0].name
   )

@@ -29,9 +29,9 @@ def run(stage: config.Pretrain, run: Run, params):
     Checkpoints(folder / "checkpoints", stage.checkpoints.every, stage.checkpoints.keep) as checkpoints,
     Log(folder, stage.name, stage.steps, COLUMNS) as log,
   ):
-    if saved := checkpoints.restore_latest(states.like(states.saved(state))):
-      _, found, extras = saved
-      state = states.restored(found, state)
+    if resumed := states.resume(checkpoints, state):
+      state, _, extras = resumed
+      del resumed
       batches.set_state(extras["batches"])
     for step in range(int(state.step), stage.steps):
       batch = data.normalize(next(batches))

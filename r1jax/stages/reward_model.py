@@ -37,9 +37,9 @@ def run(stage: config.RewardModel, run: Run, params) -> dict:
     Checkpoints(folder / "checkpoints", stage.checkpoints.every, stage.checkpoints.keep) as checkpoints,
     Log(folder, stage.name, order.steps, COLUMNS) as log,
   ):
-    if saved := checkpoints.restore_latest(states.like(states.saved(state))):
-      _, found, extras = saved
-      state = states.restored(found, state)
+    if resumed := states.resume(checkpoints, state):
+      state, _, extras = resumed
+      del resumed
       check_origin(stage, extras, origin)
     elif too_long:
       log.alarm("left_out", f"{too_long} rows are longer than length={stage.length} tokens and left out.", 0)

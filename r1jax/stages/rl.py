@@ -33,7 +33,7 @@ def run(stage: config.RL, run: Run, params):
   train = make_train(model, stage, optimizer)
   state = states.create(params, optimizer, stage.optimizer.parameters, stage.lora, e.seed)
   del params  # with bfloat16 parameters they would stay beside those
-  reference = copy(lora.trained(state.params))
+  reference = None  # the policy of every `reference_every` updates
   exam = evaluate.held_out(e.evaluation, run.held_out, stage.curve_samples)
   critics = reward_models.open_critics(stage, run)
   folder = run.folder(stage.name)
@@ -45,15 +45,18 @@ def run(stage: config.RL, run: Run, params):
     Log(folder, stage.name, stage.steps, COLUMNS) as log,
   ):
     batches = data.batches(run.problems[stage.name], stage.rollout_size // stage.group_size)
-    if saved := checkpoints.restore_latest(states.like(states.saved(state) | {"reference": reference})):
-      _, found, extras = saved
-      reference, state = found["reference"], states.restored(found, state)
+    beside = {"reference": states.like(lora.trained(state.params))} if stage.kl else {}
+    if resumed := states.resume(checkpoints, state, **beside):
+      state, found, extras = resumed
+      reference = found.get("reference")
       batches.set_state(extras["batches"])
+      del resumed, found
     watch = Watch(stage, run, log, scorer, exam, grader)
     for step in range(int(state.step), stage.steps, updates):
       policy = run.policy(stage, lora.merge(state.params, model.activations))
       watch.curve(step, policy.params)
-      if step % stage.reference_every == 0:
+      if stage.kl and step % stage.reference_every == 0:
+        reference = None  # before there is another
         reference = copy(lora.trained(state.params))
       with log.phase("rollout"):
         prompts = data.make_prompts(next(batches), policy.prompter, stage.sampling.max_prompt)
@@ -67,15 +70,19 @@ def run(stage: config.RL, run: Run, params):
         with log.phase("train"):
           experience = make_experience(prompts, rollouts, advantages, chosen, stage)
           if stage.kl:
-            before = lora.join(reference, state.params)  # other adapters on the same weights
-            experience = [add_reference(model, before, x) for x in experience]
+            before = functools.partial(lora.join, reference, state.params)  # other adapters on the same weights
+            experience = [add_reference(model, before(), x) for x in experience]
           state, metrics = train(state, experience)
           jax.block_until_ready(metrics)  # the next rollout needs these weights; the seconds belong here
         watch.update(step + i, metrics, first=i == 0)
       watch.settle()
-      saved = states.saved(state, last=step + updates == stage.steps) | {"reference": reference}
-      checkpoints.save_if_due(step + updates, stage.steps, saved, {"batches": batches.get_state()})
+      if checkpoints.due(step + updates, stage.steps):
+        held = states.saved(state, last=step + updates == stage.steps)
+        held |= {"reference": reference} if stage.kl else {}
+        checkpoints.save_if_due(step + updates, stage.steps, held, {"batches": batches.get_state()})
+        del held
     params = states.result(state)
+    del state, reference
     watch.curve(stage.steps, params)
   return params
 

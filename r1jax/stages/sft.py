@@ -28,9 +28,9 @@ def run(stage: config.SFT, run: Run, params):
     Checkpoints(folder / "checkpoints", stage.checkpoints.every, stage.checkpoints.keep) as checkpoints,
     Log(folder, stage.name, steps, COLUMNS) as log,
   ):
-    if saved := checkpoints.restore_latest(states.like(states.saved(state))):
-      _, found, extras = saved
-      state = states.restored(found, state)
+    if resumed := states.resume(checkpoints, state):
+      state, _, extras = resumed
+      del resumed
       check_origin(stage, extras, origin)
     elif examples.left_out:
       log.alarm("left_out", left_out(stage, examples), 0)

@@ -114,6 +114,26 @@ def restored(found: dict, state: TrainState) -> TrainState:
   return state.replace(params=found["params"])
 
 
+def resume(checkpoints, state: TrainState, **beside):
+  """The newest checkpoint: (state, what was saved beside it by name, extras), or None where there is none.
+
+  What it holds of `state` is given up first, for it must not exist twice: `state` is not to be used any more.
+
+  Args:
+    checkpoints: a training.checkpoints.Checkpoints.
+    beside: shapes and shardings of what was saved beside the state.
+  """
+  if not checkpoints.steps():
+    return None
+  held = saved(state)
+  wanted = like(held) | beside
+  for x in jax.tree.leaves((held, None if state.masters is None else state.params)):
+    x.delete()
+  _, found, extras = checkpoints.restore_latest(wanted)
+  rest = {name: found.pop(name) for name in beside}
+  return restored(found, state), rest, extras
+
+
 def result(state: TrainState):
   """What a stage leaves to those after it: plain float32 parameters, whatever it was trained in."""
   return precision.wide(lora.merge(state.params)) if state.masters is None else state.masters

@@ -63,9 +63,20 @@ def apply(state: TrainState, total, *, optimizer, bias_rate: float):
 
 
 def move_bias(params, load, rate: float):
-  """b_i += rate * sign(mean load - load_i): the selection-only bias (DeepSeek-V3 2.1.2), load float32[layers, e]."""
+  """b_i += rate * sign(mean load - load_i): the selection-only bias (DeepSeek-V3 2.1.2), load float32[layers, e].
+
+  The last row is that of a multi-token prediction layer, if it took part.
+  """
   towards = rate * jnp.sign(load.mean(1, keepdims=True) - load)
-  move = lambda path, x: x + towards if is_router_bias(path) else x
+
+  def move(path, x):
+    if not is_router_bias(path):
+      return x
+    if path[0].key != "mtp":
+      return x + towards[: len(x)]
+    took_part = len(load) > len(params["blocks"]["experts"]["router_bias"])
+    return x + towards[-1:] if took_part else x
+
   return jax.tree_util.tree_map_with_path(move, params)
 
 

@@ -30,6 +30,7 @@ _PLACES = {
   "read_generation": "fields",
   "resolve": "source",
   "commit": "source",
+  "fingerprint": "source",
 }
 __all__ = list(_PLACES)
 

@@ -1,10 +1,12 @@
 """Where a published model lies: a local folder, or the hub's cache of it."""
 
+import hashlib
 import os
 import pathlib
 
 _WANTED = ("*.json", "*.safetensors", "*.model", "*.jinja", "merges.txt", "tokenizer*")
 _NOT_WANTED = ("original/*", "consolidated*", "onnx/*", "*.bin", "*.pt", "*.pth", "*.gguf")
+_ENDS = 65_536  # bytes at either end of a file
 _TOKENIZER = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "tekken.json")
 
 
@@ -52,6 +54,19 @@ def commit(folder: pathlib.Path) -> str:
   """The commit of a snapshot in the hub's cache; "" of a folder that is none."""
   folder = folder.absolute()
   return folder.name if folder.parent.name == "snapshots" else ""
+
+
+def fingerprint(folder: pathlib.Path) -> str:
+  """SHA-256 over the names and sizes of a checkpoint's files and the first and last bytes of each."""
+  total = hashlib.sha256()
+  for path in sorted([folder / "config.json", *folder.glob("*.safetensors")]):
+    with open(path, "rb") as file:
+      size = file.seek(0, 2)
+      total.update(f"{path.name} {size}\n".encode())
+      for start in (0, max(size - _ENDS, 0)):
+        file.seek(start)
+        total.update(file.read(_ENDS))
+  return total.hexdigest()
 
 
 def has_tokenizer(folder: pathlib.Path) -> bool:
