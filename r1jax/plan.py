@@ -1,4 +1,4 @@
-"""python -m r1jax.plan --config=experiments/r1_671b.py --topology=v5p:8x8x16 [--stages=zero] [--json]
+"""python -m r1jax.plan --config=experiments/r1_671b.py --topology=v5p:8x8x16 [--stages=zero --programs=update] [--json]
 
 Compiles the programs that the stages of a run execute, and says what each of
 them needs of a chip's memory and whether it fits. With `pip install libtpu` the
@@ -24,6 +24,7 @@ import rich.table
 from r1jax import config, main as command, published
 
 TOPOLOGY = flags.DEFINE_string("topology", "local", "TPU generation and shape, as v5p:8x8x16; or local.")
+PROGRAMS = flags.DEFINE_list("programs", [], "Programs to compile, as rollout,gradient; default: all.")
 JSON = flags.DEFINE_bool("json", False, "Print the figures as JSON, for scripts.")
 
 # Memory of a chip, bytes.
@@ -66,7 +67,11 @@ def run(argv):
   if unknown:
     raise ValueError(f"--stages names {min(unknown)!r}, which is no stage of {experiment.name}.")
   devices, memory = machine(TOPOLOGY.value)
-  figures, remedies = plan(experiment, devices, tuple(command.STAGES.value))
+  figures, remedies = plan(experiment, devices, tuple(command.STAGES.value), tuple(PROGRAMS.value))
+  if not figures:
+    raise ValueError(
+      f"--programs={','.join(PROGRAMS.value)} names none; there are rollout, gradient, update, exam, ..."
+    )
   fits = all(each.peak <= memory for each in figures.values())
   if JSON.value:
     functions = {name: dataclasses.asdict(each) | {"peak_bytes": each.peak} for name, each in figures.items()}
@@ -99,7 +104,9 @@ def machine(topology: str) -> tuple[list, int]:
   return list(found.devices), MEMORY[generation]
 
 
-def plan(experiment: config.Experiment, devices, only: tuple[str, ...] = ()) -> tuple[dict[str, Figures], dict]:
+def plan(
+  experiment: config.Experiment, devices, only: tuple[str, ...] = (), programs_only: tuple[str, ...] = ()
+) -> tuple[dict[str, Figures], dict]:
   """Compiles everything: figures and remedies by "stage/program"; what another stage runs too is compiled once."""
   import jax
 
@@ -111,6 +118,8 @@ def plan(experiment: config.Experiment, devices, only: tuple[str, ...] = ()) -> 
       if only and stage.name not in only:
         continue
       for program in programs(experiment, stage):
+        if programs_only and program.name not in programs_only:
+          continue
         name = f"{stage.name}/{program.name}"
         print(f"compiling {name}", file=sys.stderr, flush=True)
         lowered = program.function.lower(*map(placed, program.args), **program.options)

@@ -292,7 +292,7 @@ def test_rl_killed_in_a_rollout_ends_as_if_it_had_not_been_and_has_no_second_cop
   new_run, random_params, monkeypatch
 ):
   stage = dataclasses.replace(
-    small.zero(), lora=config.Lora(rank=4), steps=4, reference_every=4, evaluate_every=0, kl=0.1
+    small.zero(), lora=config.Lora(rank=4), steps=8, reference_every=4, evaluate_every=0, kl=0.1
   )
   whole, run = new_run(stage), new_run(stage)
   model = whole.experiment.model
@@ -302,14 +302,14 @@ def test_rl_killed_in_a_rollout_ends_as_if_it_had_not_been_and_has_no_second_cop
 
   def fails(*args, **kwargs):
     calls.append(args)
-    if len(calls) == 2:
+    if len(calls) == 4:  # behind the checkpoint of step 6, whose reference is that of step 4
       raise Killed
     return roll_out(*args, **kwargs)
 
   monkeypatch.setattr(rl, "roll_out", fails)
   with pytest.raises(Killed):
     rl.run(stage, run, random_params(model))
-  held = in_checkpoint(run.folder("zero"), 2)
+  held = in_checkpoint(run.folder("zero"), 6)
   assert set(held) == {"step", "optimizer", "adapters", "reference"}
   assert held["reference"] == held["adapters"] and held["optimizer"] == 2 * held["adapters"] + 2
   assert_equal(rl.run(stage, run, random_params(model)), expected)

@@ -83,6 +83,14 @@ IMPOSSIBLE = {
     lambda: ordered("base", "zero", "rejection", "sft", "pairs", "general", "helpful"),
     r"stage 'general': rewards needs 'helpful', which is not finished by then; put 'helpful' before it\.",
   ),
+  "a prediction layer to train where there is none": (
+    lambda: changed("sft", mtp_weight=0.3),
+    r"sft: mtp_weight needs a multi-token prediction layer, which the model of stage 'sft' does not have; set model.mtp=1",
+  ),
+  "an exam drafted by a layer that is not there": (
+    lambda: changed_evaluation(sampling=dataclasses.replace(recipe.get_config().evaluation.sampling, speculate=True)),
+    r"evaluation: sampling.speculate needs a multi-token prediction layer",
+  ),
   "no playground to be examined on": (
     lambda: homeless("base"),
     r"stage 'base', a Pretrain stage, needs a playground where nothing else is given; set playground or give a source\.",

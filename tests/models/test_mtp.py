@@ -1,6 +1,7 @@
 """Multi-token prediction against DeepSeek-V3 eq. 21-25 written out, one sequence at a time."""
 
 import dataclasses
+import functools
 
 from flax import linen as nn
 import jax
@@ -11,9 +12,11 @@ import pytest
 
 from r1jax import config
 from r1jax.data.packing import lay_out, pack
-from r1jax.mesh import BATCH, to_global
+from r1jax.mesh import BATCH, microbatches, to_global
 from r1jax.models import mtp, scoring, transformer
 from r1jax.rl.sampling import empty_cache
+from r1jax.training import optimizer as optimizers, state as states
+from r1jax.training.update import update
 from r1jax.types import TokenBatch
 
 LENGTHS, ROW = (6, 9, 2, 1, 5, 3), 12  # sequences of one and two tokens have nothing to draft
@@ -172,6 +175,28 @@ def test_load_and_balance_of_the_layer_count_as_those_of_a_block(mixture, random
   np.testing.assert_array_equal(load[-1], counted)
   drafted = metrics["policy/loss"] + 0.3 * metrics["mtp/loss"]
   assert float(loss - drafted) == pytest.approx(0.05 * float(balance), abs=1e-6) and balance > 0
+
+
+@pytest.mark.parametrize("mtp_weight", [0.3, 0.0])
+def test_an_update_moves_the_layers_selection_bias_by_its_own_load_where_it_took_part(
+  tiny_model, random_params, mtp_weight
+):
+  c = tiny_model(
+    mtp=1, layers=3, dense_layers=1, experts=config.Experts(routed=8, active=2, shared=1, hidden=16, bias_rate=0.01)
+  )
+  rule = optimizers.make(config.Optimizer(learning_rate=0.0, weight_decay=0.0), 1)
+  loss = functools.partial(scoring.next_token_loss, c, mtp_weight=mtp_weight)
+  (part,) = microbatches(alone, 1)
+  load = jax.device_get(jax.jit(loss)(random_params(c), part)[1][1])
+  before = jax.device_get(random_params(c))
+  state, _ = update(states.create(random_params(c), rule), [part], loss=loss, optimizer=rule, bias_rate=c.bias_rate)
+  bias = lambda params: params["experts"]["router_bias"]
+  moved = lambda name: bias(name(jax.device_get(state.params))) - bias(name(before))
+  expected = 0.01 * np.sign(load.mean(1, keepdims=True) - load)
+  np.testing.assert_allclose(moved(lambda p: p["blocks"]), expected[:2], atol=1e-7)
+  of_layer = moved(lambda p: p["mtp"]["block"])
+  assert of_layer.shape == (1, 8) and len(load) == (3 if mtp_weight else 2)
+  np.testing.assert_allclose(of_layer, expected[2:] if mtp_weight else np.zeros((1, 8)), atol=1e-7)
 
 
 def test_without_a_weight_the_layer_is_not_there(mixture, random_params):

@@ -252,6 +252,35 @@ def test_a_state_saved_and_restored_goes_on_as_if_it_had_not_been(model, random_
   assert {x.dtype for x in jax.tree.leaves(states.result(again))} == {jnp.dtype("float32")}
 
 
+class OneCheckpoint:
+  """What `resume` takes: one state on disk."""
+
+  def __init__(self, held=None):
+    self.held = held
+
+  def steps(self):
+    return [] if self.held is None else [2]
+
+  def restore_latest(self, wanted):
+    shapes = jax.tree.map(lambda x: (x.shape, x.dtype), self.held)
+    assert shapes == jax.tree.map(lambda x: (x.shape, x.dtype), wanted)
+    return 2, jax.tree.map(lambda x, like: jax.device_put(x, like.sharding), self.held, wanted), {"batches": 7}
+
+
+@pytest.mark.parametrize("parameters", ["float32", "masters", "stochastic"])
+def test_a_resumed_run_gives_its_own_state_up_before_it_reads_the_one_on_disk(model, random_params, parameters):
+  setting = optimizer(parameters=parameters)
+  half, _ = train(model, setting, random_params(model), 2)
+  held = jax.device_get(states.saved(half) | {"reference": half.params})
+  new = states.create(random_params(model, 5), rule_of(setting), parameters)
+  assert states.resume(OneCheckpoint(), new) is None and not jax.tree.leaves(new.params)[0].is_deleted()
+  arrays = jax.tree.leaves(new)
+  found, beside, extras = states.resume(OneCheckpoint(held), new, reference=states.like(new.params))
+  assert all(x.is_deleted() for x in arrays) and extras == {"batches": 7}
+  assert_equal(found, half)
+  assert_equal(beside["reference"], half.params)
+
+
 @pytest.mark.parametrize("parameters", ["masters", "stochastic"])
 def test_an_update_is_the_same_on_four_devices(model, random_params, on_devices, parameters):
   setting = optimizer(parameters=parameters)
