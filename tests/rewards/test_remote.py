@@ -6,6 +6,7 @@ import http.client
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -237,12 +238,15 @@ def test_other_requests_do_not_disturb_the_server(url, monkeypatch):
 
 def test_the_server_starts_from_the_shell(pool):
   line = [sys.executable, "-m", "r1jax.rewards.programs.remote", "--port=0", "--processes=1"]
-  with subprocess.Popen(line, stdout=subprocess.PIPE, text=True, env=os.environ) as process:
+  # A shell's background job ignores Ctrl-C, and hands that on.
+  unignored = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)
+  with subprocess.Popen(line, stdout=subprocess.PIPE, text=True, env=os.environ, preexec_fn=unignored) as process:
     try:
       address = process.stdout.readline().strip()
       assert client(address).check([job()])[0].status == "right"
-    finally:
-      process.send_signal(2)
+      process.send_signal(signal.SIGINT)
       assert process.wait(20) == 0
+    finally:
+      process.kill()
   refused = subprocess.run([*line, "--host=0.0.0.0"], capture_output=True, text=True, timeout=30)
   assert refused.returncode == 2 and "name the variable with their key" in refused.stderr
