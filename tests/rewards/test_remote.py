@@ -238,9 +238,8 @@ def test_other_requests_do_not_disturb_the_server(url, monkeypatch):
 
 def test_the_server_starts_from_the_shell(pool):
   line = [sys.executable, "-m", "r1jax.rewards.programs.remote", "--port=0", "--processes=1"]
-  # A shell's background job ignores Ctrl-C, and hands that on.
-  unignored = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)
-  with subprocess.Popen(line, stdout=subprocess.PIPE, text=True, env=os.environ, preexec_fn=unignored) as process:
+  signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and hands that on
+  with subprocess.Popen(line, stdout=subprocess.PIPE, text=True, env=os.environ) as process:
     try:
       address = process.stdout.readline().strip()
       assert client(address).check([job()])[0].status == "right"
