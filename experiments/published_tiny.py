@@ -6,7 +6,7 @@
 
 `folder/` is any checkpoint of a supported architecture with a chat template
 (README), or "owner/name" of the hub. A model of 10M random weights takes about
-20 minutes on two cores: SFT on sums of the playground, two thirds of them
+10 to 15 minutes on two cores: SFT on sums of the playground, two thirds of them
 worked out and a third guessed, then GRPO on other sums. One that can add needs
 less.
 """

@@ -6,13 +6,13 @@
 The learning rates are the paper's; cosine to a tenth, rows of 32,768 tokens, a
 batch of 64. "2-3 epochs" are 2 here, and the batch counts packed rows.
 
-  argument    base                     rate  AIME 2024  MATH-500  GPQA  LCB    a chip needs
-  qwen_1.5b   Qwen2.5-Math-1.5B        1e-4  28.9       83.9      33.8  16.9   {qwen_1.5b}
-  qwen_7b     Qwen2.5-Math-7B          8e-5  55.5       92.8      49.1  37.6   {qwen_7b}
-  llama_8b    Llama-3.1-8B             5e-5  50.4       89.1      49.0  39.6   {llama_8b}
-  qwen_14b    Qwen2.5-14B              7e-5  69.7       93.9      59.1  53.1   {qwen_14b}
-  qwen_32b    Qwen2.5-32B              6e-5  72.6       94.3      62.1  57.2   {qwen_32b}
-  llama_70b   Llama-3.3-70B-Instruct   2e-5  70.0       94.5      65.2  57.5   {llama_70b}
+  argument    base                     rate  AIME 2024  MATH-500  GPQA  LCB
+  qwen_1.5b   Qwen2.5-Math-1.5B        1e-4  28.9       83.9      33.8  16.9
+  qwen_7b     Qwen2.5-Math-7B          8e-5  55.5       92.8      49.1  37.6
+  llama_8b    Llama-3.1-8B             5e-5  50.4       89.1      49.0  39.6
+  qwen_14b    Qwen2.5-14B              7e-5  69.7       93.9      59.1  53.1
+  qwen_32b    Qwen2.5-32B              6e-5  72.6       94.3      62.1  57.2
+  llama_70b   Llama-3.3-70B-Instruct   2e-5  70.0       94.5      65.2  57.5
 
 The figures are the paper's pass@1 in percent (v1 Table 5), and what to expect
 only with its data: 800k completions, not published. `r1_671b.py` would make
@@ -21,7 +21,7 @@ published of R1's in their place, 350k checked ones of mathematics, code and
 science. Its authors report AIME 2024 52.7, MATH-500 89.0, GPQA 52.8 and LCB
 39.4 for a Qwen2.5-Math-7B trained on it for 5 epochs (OpenR1-Distill-7B).
 
-A chip needs what `python -m r1jax.plan` says of the v5p slice in STUDENTS. One
+`python -m r1jax.plan` tells the memory on the v5p slice named in STUDENTS. One
 process drives the 4 chips of a v5p host, which is enough for the first three;
 the others need several, which r1jax does not start yet. The bases of mathematics
 were trained on 4,096 positions; as in the distilled models of the paper,

@@ -4,7 +4,7 @@
   python -m r1jax.main --config=experiments/r1_zero_deepseek_v2_lite.py
 
   machine: v5p:2x2x1 (4 chips, experts over them), or 4 GPUs of 141 GB
-  a chip needs at most: {v2_lite} (python -m r1jax.plan)
+  memory: python -m r1jax.plan --config=experiments/r1_zero_deepseek_v2_lite.py --topology=v5p:2x2x1
 
 What to expect: little. The paper found that a base of this kind, with 16B
 weights, did not gain on AIME by RL alone, and repeated itself as responses grew

@@ -3,11 +3,13 @@
   pip install 'r1jax[hub]'
   python -m r1jax.main --config=experiments/r1_zero_qwen.py:0.5b
 
-  argument    machine                          a chip needs at most (python -m r1jax.plan)
-  0.5b        one v5e, or a GPU of 24 GB       {0.5b}
-  1.5b        one v5p, or a GPU of 80 GB       {1.5b}
-  1.5b_lora   one v6e, or a GPU of 24 GB       {1.5b_lora}
-  7b          v5p:2x2x1, or 4 GPUs of 80 GB    {7b}
+  argument    machine                          a chip needs at most
+  0.5b        one v5e, or a GPU of 24 GB       15.4 GB, for the learning curve
+  1.5b        one v5p, or a GPU of 80 GB       not compiled yet
+  1.5b_lora   one v6e, or a GPU of 24 GB       not compiled yet; its gradient: 5.6 GB
+  7b          v5p:2x2x1, or 4 GPUs of 80 GB    not compiled yet
+
+The figures are the TPU compiler's (python -m r1jax.plan, README).
 
 What to expect: SimpleRL-Zoo (arXiv:2503.18892, Table 1) trains the same bases
 by GRPO on 8K questions of the same two data sets and reports, before and after,
