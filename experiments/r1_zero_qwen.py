@@ -5,7 +5,7 @@
 
   argument    machine                          a chip needs at most
   0.5b        one v5e, or a GPU of 24 GB       15.4 GB, for the learning curve
-  1.5b        one v5p, or a GPU of 80 GB       not compiled yet
+  1.5b        one v5p, or a GPU of 80 GB       57.7 GB, for the learning curve
   1.5b_lora   one v6e, or a GPU of 24 GB       not compiled yet; its gradient: 5.6 GB
   7b          v5p:2x2x1, or 4 GPUs of 80 GB    not compiled yet
 
