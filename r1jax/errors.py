@@ -5,8 +5,10 @@ r1jax is a sentence written for the user, while the same classes coming out of
 jax or numpy are bugs.
 """
 
+from collections.abc import Callable
 import errno
 import pathlib
+import sys
 import traceback
 
 PACKAGE = pathlib.Path(__file__).parent
@@ -25,3 +27,15 @@ def sentence(error: Exception) -> str | None:
     where = f" ({error.filename})" if error.filename else ""
     return f"{error.strerror}{where}; mend that, and the same command goes on from the last checkpoint."
   return None
+
+
+def told(program: str, run: Callable[[], int | None]) -> int | None:
+  """What `run` returns; a user's mistake is told as one sentence of `program` on stderr, and is a 2."""
+  try:
+    return run()
+  except (ValueError, RuntimeError, OSError) as error:
+    text = sentence(error)
+    if text is None:
+      raise
+    print(f"{program}: {text}", file=sys.stderr)
+    return 2

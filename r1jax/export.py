@@ -8,7 +8,7 @@ import argparse
 import pathlib
 import sys
 
-from r1jax.errors import sentence
+from r1jax.errors import told
 
 
 def main(args: list[str] | None = None) -> int:
@@ -19,16 +19,13 @@ def main(args: list[str] | None = None) -> int:
   parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16", help="of the weights")
   parser.add_argument("--shard_gb", type=float, default=5.0, help="size of one file, at most")
   options = parser.parse_args(args)
-  try:
+
+  def run():
     written = export(options.stage, options.folder, options.dtype, int(options.shard_gb * 1e9))
-  except (ValueError, RuntimeError, OSError) as error:
-    told = sentence(error)
-    if told is None:
-      raise
-    print(f"r1jax.export: {told}", file=sys.stderr)
-    return 2
-  print(f"{written} holds {options.stage}.")
-  return 0
+    print(f"{written} holds {options.stage}.")
+    return 0
+
+  return told("r1jax.export", run)
 
 
 def export(stage: str, folder: str, dtype: str = "bfloat16", max_shard_bytes: int = 5_000_000_000) -> pathlib.Path:

@@ -18,7 +18,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from r1jax import config as configs, published
-from r1jax.errors import sentence
+from r1jax.errors import told
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment file; --config.x.y=value overrides a field.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default: runs/<experiment's name>.")
@@ -45,28 +45,16 @@ OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]+)(?:=(.*))?", re.DOTALL)
 def main(program=None):
   """Parses, runs (`program` in the place of `run`), and tells a user's mistake in a sentence on stderr, exit code 2."""
   try:
-    app.run(program or run, flags_parser=parse)
+    sys.exit(told("r1jax", lambda: app.run(program or run, flags_parser=parse)))
   except KeyboardInterrupt:
     print("r1jax: interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
     sys.exit(130)
-  except (ValueError, RuntimeError, OSError) as error:
-    told = sentence(error)
-    if told is None:
-      raise
-    print(f"r1jax: {told}", file=sys.stderr)
-    sys.exit(2)
 
 
 def run(argv):
   if len(argv) > 1:
     raise ValueError(f"unknown argument {argv[1]!r}; fields are overridden as --config.field=value.")
-  workdir = pathlib.Path(WORKDIR.value or f"runs/{CONFIG.value.name}")
-  experiment = published.resolve(CONFIG.value, workdir, weights=not DRY_RUN.value)
-  experiment.validate()
-  names = [stage.name for stage in experiment.stages]
-  unknown = [name for name in STAGES.value if name not in names]
-  if unknown:
-    raise ValueError(f"--stages names {unknown[0]!r}, which is no stage of {experiment.name}; its stages are {names}.")
+  experiment, workdir = chosen(weights=not DRY_RUN.value)
   import jax  # after the flags: a mistake in them is told at once
 
   if DRY_RUN.value:
@@ -84,6 +72,18 @@ def run(argv):
     pipeline.execute(experiment, workdir, tuple(STAGES.value))
   if jax.process_index() == 0:
     print(f"{workdir}/results.json holds every figure; {time.monotonic() - started:.0f} seconds in all.")
+
+
+def chosen(weights: bool) -> tuple[configs.Experiment, pathlib.Path]:
+  """The experiment that the flags name, with its models read from the hub, and the folder of the run."""
+  workdir = pathlib.Path(WORKDIR.value or f"runs/{CONFIG.value.name}")
+  experiment = published.resolve(CONFIG.value, workdir, weights)
+  experiment.validate()
+  names = [stage.name for stage in experiment.stages]
+  unknown = [name for name in STAGES.value if name not in names]
+  if unknown:
+    raise ValueError(f"--stages names {unknown[0]!r}, which is no stage of {experiment.name}; its stages are {names}.")
+  return experiment, workdir
 
 
 # ---- the command line

@@ -12,7 +12,6 @@ import dataclasses
 import functools
 import json
 import os
-import pathlib
 import sys
 import time
 from typing import Any
@@ -21,7 +20,7 @@ from absl import flags
 import rich.console
 import rich.table
 
-from r1jax import config, main as command, published
+from r1jax import config, main as command
 
 TOPOLOGY = flags.DEFINE_string("topology", "local", "TPU generation and shape, as v5p:8x8x16; or local.")
 PROGRAMS = flags.DEFINE_list("programs", [], "Programs to compile, as rollout,gradient; default: all.")
@@ -60,12 +59,7 @@ class Figures:
 
 def run(argv):
   del argv
-  workdir = pathlib.Path(command.WORKDIR.value or f"runs/{command.CONFIG.value.name}")
-  experiment = published.resolve(command.CONFIG.value, workdir, weights=False)
-  experiment.validate()
-  unknown = set(command.STAGES.value) - {stage.name for stage in experiment.stages}
-  if unknown:
-    raise ValueError(f"--stages names {min(unknown)!r}, which is no stage of {experiment.name}.")
+  experiment, _ = command.chosen(weights=False)
   devices, memory = machine(TOPOLOGY.value)
   figures, remedies = plan(experiment, devices, tuple(command.STAGES.value), tuple(PROGRAMS.value))
   if not figures:

@@ -30,20 +30,25 @@ def resolve(experiment: config.Experiment, workdir: pathlib.Path, weights: bool 
       return model_of(each, begun, weights)
     if each is None or each.published is None or not weights:
       return each
-    return dataclasses.replace(each, published=model_of(each.published, begun, weights).published)
+    return dataclasses.replace(each, published=pinned(each.published, begun, weights)[0])
 
   stages = tuple(dataclasses.replace(stage, model=model(stage.model)) for stage in experiment.stages)
   return dataclasses.replace(experiment, model=model(experiment.model), stages=stages)
 
 
-def model_of(wanted: config.Hub, begun: dict[str, str], weights: bool) -> config.Model:
-  """The model that `wanted` names, which keeps it with its commit as `published`."""
+def pinned(wanted: config.Hub, begun: dict[str, str], weights: bool) -> tuple[config.Hub, pathlib.Path]:
+  """`wanted` with the commit that it names, and the folder where that lies."""
   revision = wanted.revision or begun.get(wanted.name)
   folder = hub.resolve(wanted.name, revision or None, weights)
-  pinned = wanted
-  if not pathlib.Path(wanted.name).expanduser().is_dir():
-    pinned = dataclasses.replace(wanted, revision=hub.commit(folder) or wanted.revision)
-  return dataclasses.replace(hub.read_config(folder, wanted.mtp), published=pinned, **wanted.layout)
+  if pathlib.Path(wanted.name).expanduser().is_dir():
+    return wanted, folder
+  return dataclasses.replace(wanted, revision=hub.commit(folder) or wanted.revision), folder
+
+
+def model_of(wanted: config.Hub, begun: dict[str, str], weights: bool) -> config.Model:
+  """The model that `wanted` names, which keeps it with its commit as `published`."""
+  found, folder = pinned(wanted, begun, weights)
+  return dataclasses.replace(hub.read_config(folder, wanted.mtp), published=found, **wanted.layout)
 
 
 def folder_of(model: config.Model, weights: bool = True) -> pathlib.Path:

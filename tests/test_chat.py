@@ -20,7 +20,7 @@ import pytest
 import rich.console
 
 from configs import models
-from r1jax import config, finished, main, mesh
+from r1jax import config, errors, finished, main, mesh
 from r1jax.chat import conversation as chat, decoding
 from r1jax.chat.screen import Screen
 from r1jax.chat.text import ANSWER, TAGS, THOUGHT, Pieces, Sections, visible
@@ -293,7 +293,7 @@ def test_a_folder_that_cannot_be_talked_to_is_one_sentence(whole_run, folder, se
   with pytest.raises(ValueError) as error:
     finished.read(run / folder)
   assert str(error.value) == sentence.format(run=run, above=run.parent)
-  assert main.sentence(error.value) == str(error.value)
+  assert errors.sentence(error.value) == str(error.value)
 
 
 def test_a_config_of_another_version_is_one_sentence():

@@ -10,7 +10,7 @@ from absl import flags
 import numpy as np
 import pytest
 
-from r1jax import config, main, mesh
+from r1jax import config, errors, main, mesh
 from r1jax.rewards import Scorer, Workers
 from r1jax.rl.advantages import group_advantages
 from r1jax.training.workdir import claim
@@ -139,16 +139,16 @@ def test_a_workdir_that_cannot_be_ours_is_one_sentence(tmp_path, hindrance):
 
 
 def test_what_r1jax_raises_is_a_sentence_and_what_others_raise_is_a_bug():
-  assert "needs 7 devices" in main.sentence(raised(mesh.make, config.Mesh(data=7)))
-  assert main.sentence(raised(group_advantages, "no rewards")) is None  # numpy refused what we gave it
-  assert main.sentence(raised(np.concatenate, [])) is None
-  assert main.sentence(raised(pathlib.Path("no/such/file").read_text)) is None
+  assert "needs 7 devices" in errors.sentence(raised(mesh.make, config.Mesh(data=7)))
+  assert errors.sentence(raised(group_advantages, "no rewards")) is None  # numpy refused what we gave it
+  assert errors.sentence(raised(np.concatenate, [])) is None
+  assert errors.sentence(raised(pathlib.Path("no/such/file").read_text)) is None
 
 
 def test_a_reward_that_always_raises_is_one_sentence():
   with Workers(1, 2.0) as workers, Scorer((Broken(),), workers) as scorer:
     error = raised(scorer.score, [Problem("p", "?", "1", "number", "d")] * 32, ["1"] * 32)
-  assert main.sentence(error).startswith("reward 'broken' raised on every one of the first 32 responses")
+  assert errors.sentence(error).startswith("reward 'broken' raised on every one of the first 32 responses")
 
 
 class Broken:
@@ -163,7 +163,7 @@ def test_a_full_disk_is_one_sentence_whoever_meets_it():
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "metrics.jsonl")
 
   sentence = "No space left on device (metrics.jsonl); mend that, and the same command goes on"
-  assert main.sentence(raised(write)).startswith(sentence)
+  assert errors.sentence(raised(write)).startswith(sentence)
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch, told):

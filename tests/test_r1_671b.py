@@ -8,7 +8,7 @@ import pytest
 import rich.console
 
 from experiments import r1_671b
-from r1jax import main
+from r1jax import errors
 from r1jax.report import dry_run
 from r1jax.rewards.compose import leaves
 
@@ -102,7 +102,7 @@ def test_a_missing_file_is_one_sentence_that_names_it(experiment):
   for source in (*sources, *experiment.stage("safety_labels").problems.sources):
     with pytest.raises(ValueError, match=f"^path={source.path!r} names no file .*[.]$") as error:
       source.open()
-    assert main.sentence(error.value)
+    assert errors.sentence(error.value)
   with pytest.raises(ValueError, match=r"^path='data/r1/general.jsonl' names no file"):
     experiment.stage("rejection").beside[0].check()
   for engine in (r1_671b.V3, r1_671b.JUDGE, r1_671b.WRITER):

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from r1jax import config, main, pipeline
+from r1jax import config, errors, pipeline
 from r1jax.data.completions import Completions, Made, PlaygroundCompletions
 from r1jax.data.generated import PlaygroundProblems
 from r1jax.data.mixture import Mixture
@@ -240,7 +240,7 @@ def refused(tmp_path, monkeypatch):
     with pytest.raises((ValueError, RuntimeError, OSError)) as told:
       pipeline.execute(experiment, workdir, only)
     assert not (workdir / "config.json").exists()  # a mended config may have the folder
-    return main.sentence(told.value) if hasattr(main, "sentence") else str(told.value)
+    return errors.sentence(told.value)
 
   return run
 

@@ -11,25 +11,19 @@ import os
 import pathlib
 import sys
 
-from r1jax.errors import sentence
+from r1jax.errors import told
 
 
 def main(args: list[str] | None = None) -> int:
   """Returns the exit code; a user's mistake is one sentence on stderr and 2."""
   options = parse(args)
   try:
-    return run(options)
+    return told("r1jax.chat", lambda: run(options))
   except BrokenPipeError:  # whoever read the answer has left
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
   except KeyboardInterrupt:
     return 130
-  except (ValueError, RuntimeError, OSError) as error:
-    told = sentence(error)
-    if told is None:
-      raise
-    print(f"r1jax.chat: {told}", file=sys.stderr)
-    return 2
 
 
 def parse(args: list[str] | None) -> argparse.Namespace:

@@ -16,7 +16,6 @@ import numpy as np
 from r1jax import config, mesh
 from r1jax.mesh import BATCH
 from r1jax.models import transformer
-from r1jax.models.attention import Cache
 from r1jax.rl import sampling as sampler
 
 ROOM = 1024  # tokens of a completion that the cache holds at first; doubles, so that few programs serve any length
@@ -89,9 +88,4 @@ def step(params, logits, cache, key, index, *, c: config.Model, sampling: config
   return token, reshard(transformer.logits(c, params, out.hidden), P(BATCH, None, None)), out.memory
 
 
-@functools.partial(jax.jit, static_argnames="room")
-def widen(cache: Cache, *, room: int) -> Cache:
-  """The cache with `room` tokens a completion."""
-  more = [(0, 0)] * cache.own.ndim
-  more[3] = (0, room - cache.own.shape[3])
-  return cache.replace(own=jnp.pad(cache.own, more))
+widen = jax.jit(sampler.widen, static_argnames="room")

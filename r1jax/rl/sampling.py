@@ -143,17 +143,7 @@ def blank_rollouts(p: int, g: int, limit: int, pad: int) -> Rollouts:
 
 @functools.partial(jax.jit, static_argnames=("c", "sampling", "group_size", "ends", "pad"))
 def sample(
-  params,
-  tokens,
-  lengths,
-  rows,
-  key,
-  *,
-  c: config.Model,
-  sampling: config.Sampling,
-  group_size: int,
-  ends: tuple[int, ...],
-  pad: int,
+  params, tokens, lengths, rows, key, *, c: config.Model, sampling: config.Sampling, group_size: int, ends, pad: int
 ) -> Rollouts:
   """Draws group_size completions of every prompt.
 
