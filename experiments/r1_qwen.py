@@ -15,7 +15,7 @@ a clip ratio of 10. At 1.5B the paper itself distils rather than trains by RL
 (v2 section 4.1); this run is to see both stages work on a real model.
 
 What to expect: no published run is the same. The same base by RL alone reaches
-GSM8K 77.2 and MATH-500 59.0 (SimpleRL-Zoo, arXiv:2503.18892, Table 1); Qwen's
+GSM8K 74.4 and MATH-500 59.0 (SimpleRL-Zoo, arXiv:2503.18892); Qwen's
 own instruction tuning of it 73.2 and 55.2 (arXiv:2412.15115, MATH).
 """
 
