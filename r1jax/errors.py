@@ -8,13 +8,19 @@ jax or numpy are bugs.
 from collections.abc import Callable
 import errno
 import pathlib
+import signal
 import sys
 import traceback
 
+STOPPED = 128 + signal.SIGTERM  # exit code of a run that was asked to end, as a shell's
 PACKAGE = pathlib.Path(__file__).parent
 
 # Errors of the machine, whoever raises them: no space, no permission, a broken disk.
 ENVIRONMENT = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE)
+
+
+class Stopped(Exception):
+  """The run has saved and ends, because it was asked to."""
 
 
 def sentence(error: Exception) -> str | None:
@@ -33,6 +39,9 @@ def told(program: str, run: Callable[[], int | None]) -> int | None:
   """What `run` returns; a user's mistake is told as one sentence of `program` on stderr, and is a 2."""
   try:
     return run()
+  except Stopped as stopped:
+    print(f"{program}: {stopped}", file=sys.stderr)
+    return STOPPED
   except (ValueError, RuntimeError, OSError) as error:
     text = sentence(error)
     if text is None:

@@ -24,6 +24,11 @@ CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment file; --con
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default: runs/<experiment's name>.")
 STAGES = flags.DEFINE_list("stages", [], "Names of the stages to run; default: all.")
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print schedule, shapes, parameter count and memory, and stop.")
+# Many processes, one command: r1jax/processes.py and docs/pods.md.
+DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Join the processes that a TPU pod, Slurm or mpirun started.")
+COORDINATOR = flags.DEFINE_string("coordinator", None, "host:port of process 0, where the cluster does not tell.")
+PROCESSES = flags.DEFINE_integer("processes", None, "Number of processes; with --coordinator.")
+PROCESS = flags.DEFINE_integer("process", None, "Which of them this is, from 0; with --coordinator.")
 
 
 class _HubParser(flags.ArgumentParser):
@@ -54,16 +59,25 @@ def main(program=None):
 def run(argv):
   if len(argv) > 1:
     raise ValueError(f"unknown argument {argv[1]!r}; fields are overridden as --config.field=value.")
-  experiment, workdir = chosen(weights=not DRY_RUN.value)
-  import jax  # after the flags: a mistake in them is told at once
-
   if DRY_RUN.value:
     from r1jax.report import dry_run
 
-    dry_run.show(experiment)
-    return
+    dry_run.show(chosen(weights=False)[0])
+    return None
+  from r1jax import processes  # and with it jax, after the flags: a mistake in them is told at once
+
+  given = COORDINATOR.value, PROCESSES.value, PROCESS.value
+  if DISTRIBUTED.value or any(x is not None for x in given) or processes.expected():
+    processes.join(*given)
+  return processes.together(train)
+
+
+def train():
+  import jax
+
   from r1jax import mesh, pipeline
 
+  experiment, workdir = chosen(weights=True)
   if jax.config.jax_compilation_cache_dir is None:  # JAX_COMPILATION_CACHE_DIR names another
     jax.config.update("jax_compilation_cache_dir", str(pathlib.Path("~/.cache/r1jax/xla").expanduser()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

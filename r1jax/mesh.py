@@ -6,13 +6,15 @@ and vocabulary. All axes are Explicit: a wrong sharding is an error at trace
 time, on one CPU as on a pod.
 """
 
+import functools
 import hashlib
+from typing import Any
 
 import jax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 import numpy as np
 
-from r1jax import config
+from r1jax import config, processes
 
 AXES = ("data", "expert", "tensor")
 BATCH = ("data", "expert")  # mesh axes of a batch dimension
@@ -86,13 +88,56 @@ def to_local(tree):
   return jax.tree.map(get, tree)
 
 
+# ---- processes
+
+
+@functools.lru_cache
+def _holders(mesh: jax.sharding.Mesh) -> tuple[tuple[int, ...], ...]:
+  """The processes that hold each of the equal parts of a batch, by part."""
+  shards = mesh.shape["data"] * mesh.shape["expert"]
+  rows = {}
+  for device, (part,) in NamedSharding(mesh, P(BATCH)).devices_indices_map((shards,)).items():
+    rows.setdefault(device.process_index, set()).add(part.start or 0)
+  parts = {}
+  for process in sorted(rows):
+    parts.setdefault(tuple(sorted(rows[process])), []).append(process)
+  if sum(map(len, parts)) != shards or len(set(map(len, parts))) > 1:
+    raise ValueError(
+      f"mesh data x expert = {shards} shards cannot be split over {len(rows)} processes of "
+      f"{mesh.size // len(rows)} devices: two of them share some rows and not others; make mesh.tensor a multiple or a "
+      "divisor of the devices of a process."
+    )
+  return tuple(tuple(parts[part]) for part in sorted(parts))
+
+
+def part() -> tuple[int, int]:
+  """(index, count) of the part of every batch that this process holds.
+
+  The parts, in their order, are the batch, whatever the number of processes;
+  where `tensor` spans processes, those along it hold the same part.
+  """
+  if jax.process_count() == 1:
+    return 0, 1
+  holders = _holders(jax.sharding.get_mesh())
+  return next(i for i, held_by in enumerate(holders) if jax.process_index() in held_by), len(holders)
+
+
+def of_parts(value: Any) -> list:
+  """The JSON values of the parts of a batch, in their order; of processes that hold the same part, the first's."""
+  if jax.process_count() == 1:
+    return [value]
+  found = processes.gather(value)
+  return [found[held_by[0]] for held_by in _holders(jax.sharding.get_mesh())]
+
+
 def total(values: np.ndarray, reduce=np.sum) -> np.ndarray:
-  """Reduces a small numpy array over all processes (itself when there is one)."""
+  """Reduces a small numpy array over the parts of a batch (itself where there is one process)."""
   if jax.process_count() == 1:
     return np.asarray(values)
   from jax.experimental import multihost_utils
 
-  return reduce(multihost_utils.process_allgather(np.asarray(values)), axis=0)
+  found = multihost_utils.process_allgather(np.asarray(values))
+  return reduce(found[[held_by[0] for held_by in _holders(jax.sharding.get_mesh())]], axis=0)
 
 
 def create(path: str, shape, std: float, mean: float, sharding) -> jax.Array:
@@ -125,7 +170,7 @@ def process_rows(rows: int) -> int:
     raise ValueError(
       f"{rows} rows cannot be split over the mesh's data x expert = {shards} shards; use a multiple of {shards}."
     )
-  return rows // jax.process_count()
+  return rows // part()[1]
 
 
 def microbatches(tree, count: int) -> list:

@@ -10,7 +10,7 @@ import time
 import jax
 
 import r1jax
-from r1jax import config, published
+from r1jax import config, processes, published
 from r1jax.data import problems as data
 from r1jax.data.tokenizer import Tokenizer, open_tokenizer
 from r1jax.errors import sentence
@@ -55,8 +55,9 @@ def execute(experiment: config.Experiment, workdir: pathlib.Path, only: tuple[st
   if jax.process_index() == 0 and not (workdir / "tokenizer").exists():
     run.tokenizer.save(workdir / ".tokenizer")
     os.replace(workdir / ".tokenizer", workdir / "tokenizer")
-  for stage in wanted:
-    run_stage(stage, run)
+  with run.stop:
+    for stage in wanted:
+      run_stage(stage, run)
   return report(run)
 
 
@@ -192,19 +193,26 @@ def run_stage(stage, run: Run):
   figures = {"kind": type(stage).__name__, "model": model, "train_seconds": time.monotonic() - started}
   figures |= examine(stage, run, made) if stage.makes == "policy" else made
   figures |= {"lineage": origin, "seconds": time.monotonic() - started}
-  run.tokenizer.save(folder / "tokenizer")
-  write_json(folder / "stage.json", figures)
-  (folder / BEGUN).unlink(missing_ok=True)
+  if jax.process_index() == 0:
+    run.tokenizer.save(folder / "tokenizer")
+    write_json(folder / "stage.json", figures)
+    (folder / BEGUN).unlink(missing_ok=True)
+  processes.wait(f"{stage.name} is finished")
+  run.stop.asked()
+  run.stop.end(f"after stage {stage.name!r}")
 
 
 def begin(stage, run: Run) -> dict:
   """The lineage of a stage as it was begun; ValueError where it is to go on with something else."""
   path, ours = run.folder(stage.name) / BEGUN, lineage(stage, run)
-  if not path.exists():
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, ours)
-    return ours
-  theirs = json.loads(path.read_text())
+
+  def begun():
+    if not path.exists():
+      path.parent.mkdir(parents=True, exist_ok=True)
+      write_json(path, ours)
+    return json.loads(path.read_text())
+
+  theirs = processes.by_first(begun)
   found = differences(theirs, ours | {"code": theirs["code"]})
   if found:
     raise ValueError(
@@ -231,7 +239,8 @@ def examine(stage, run: Run, params) -> dict:
   folder, policy = run.folder(stage.name), run.policy(stage, params)
   exam = evaluate.held_out(run.experiment.evaluation, run.held_out)
   answers = evaluate.sit(run, policy, exam)
-  evaluate.save_samples(exam, answers, folder / "samples.jsonl")
+  if jax.process_index() == 0:
+    evaluate.save_samples(exam, answers, folder / "samples.jsonl")
   return evaluate.summarize(exam, answers) | {
     "benchmarks": evaluate.take(run, policy, run.benchmarks, folder / "benchmarks"),
     "params_sha256": params_sha256(params),
@@ -245,7 +254,7 @@ def lineage(stage, run: Run) -> dict:
   needs = {(what, name) for _, what, name in stage.needs() if what != "policy"}
   return {
     "stage": stage.name,
-    "config_sha256": config_sha256(e),
+    "config_sha256": identity(e),
     "stage_sha256": config_sha256(stage),
     "code": f"r1jax {r1jax.__version__}",
     "seed": e.seed,
@@ -257,6 +266,11 @@ def lineage(stage, run: Run) -> dict:
     + [found for source in sources_of(stage) if (found := getattr(source, "origin", lambda: None)())],
     "reward_models": [made(name, run) for what, name in sorted(needs) if what == "reward model"],
   }
+
+
+def identity(experiment: config.Experiment) -> str:
+  """The hash of what an experiment is; the devices it runs on are no part of it."""
+  return config_sha256(dataclasses.replace(experiment, mesh=config.Mesh()))
 
 
 def origin(model: config.Model) -> dict:
@@ -284,7 +298,7 @@ def report(run: Run) -> dict:
   finished = [stage for stage in run.experiment.stages if run.finished(stage.name)]
   results = {
     "stages": {stage.name: run.figures(stage.name) for stage in finished},
-    "config_sha256": config_sha256(run.experiment),
+    "config_sha256": identity(run.experiment),
     "versions": {"r1jax": r1jax.__version__} | {name: importlib.metadata.version(name) for name in VERSIONS},
   }
   if jax.process_index() == 0:

@@ -59,7 +59,9 @@ class Policy:
 
 @pytest.fixture(scope="module")
 def a_run():
-  return types.SimpleNamespace(experiment=small.get_config(), tokenizer=Letters(), held_out=())
+  return types.SimpleNamespace(
+    experiment=small.get_config(), tokenizer=Letters(), held_out=(), stop=types.SimpleNamespace(asked=lambda: False)
+  )
 
 
 def answers(run, exam):

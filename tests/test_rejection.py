@@ -413,7 +413,9 @@ def test_a_refiner_that_is_never_right_ends_the_stage_early(tokenizer):
 
 def test_parts_of_several_processes_are_joined_in_their_order(tmp_path, monkeypatch):
   row = lambda number: {"id": str(number)}
-  monkeypatch.setattr(rejection, "gather", lambda part: [part, {"rows": [row(2)], "counts": {"a": 1, "b": {"c": 2}}}])
+  monkeypatch.setattr(
+    rejection.mesh, "of_parts", lambda part: [part, {"rows": [row(2)], "counts": {"a": 1, "b": {"c": 2}}}]
+  )
   journal = rejection.Journal(tmp_path / "calls.jsonl")
   journal.add([row(1)], {"a": 3, "b": {"d": 1}})
   journal.add([row(3)], {"a": 1})

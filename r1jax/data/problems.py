@@ -26,11 +26,11 @@ def problem_batches(playground: config.Playground, seed: int, count: int):
 def batches(problems, count: int) -> "Batches":
   """This process's part of an endless row of problems (a Mixed or a ProblemSource), `count` at a time over all.
 
-  The parts of all processes, in their order, are the next `count` problems of the
+  The parts (`mesh.part`), in their order, are the next `count` problems of the
   row, however many processes there are: so are the random keys of their rollouts.
   """
-  part = Part(problems, count, jax.process_index(), jax.process_count())
-  data = grain.MapDataset.source(part).batch(count // jax.process_count(), batch_fn=list)
+  index, parts = mesh.part()
+  data = grain.MapDataset.source(Part(problems, count, index, parts)).batch(count // parts, batch_fn=list)
   return Batches(iter(data.to_iter_dataset(READ)), problems.fingerprint)
 
 
@@ -105,7 +105,7 @@ def make_prompts(problems, prompter: Prompter, length: int, first_row: int = 0, 
       raise ValueError(f"problem {problem.id!r} takes {len(ids)} tokens; raise {owner}.max_prompt={length} to hold it.")
     tokens[row, : len(ids)] = ids
   lengths = np.array([len(ids) for ids in encoded], np.int32)
-  rows = first_row + jax.process_index() * len(problems) + np.arange(len(problems), dtype=np.int32)
+  rows = first_row + mesh.part()[0] * len(problems) + np.arange(len(problems), dtype=np.int32)
   return Prompts(tokens, lengths, rows.astype(np.int32), tuple(problems))
 
 
@@ -124,7 +124,8 @@ def packed_rows(documents, tokenizer: Tokenizer, length: int) -> TokenBatch:
 def row_batches(rows: TokenBatch, seed: int, count: int):
   """Iterator over TokenBatch of `count` rows over all processes, shuffled anew every epoch, this process's part."""
   data = grain.MapDataset.source(np.arange(len(rows.tokens))).seed(seed).shuffle().repeat()
-  data = data[jax.process_index() :: jax.process_count()]
+  index, parts = mesh.part()
+  data = data[index::parts]
   take = lambda index: jax.tree.map(lambda x: x[np.asarray(index)], rows)
   return iter(data.batch(mesh.process_rows(count)).map(take).to_iter_dataset(READ))
 

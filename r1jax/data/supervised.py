@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 import hashlib
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from r1jax import mesh
@@ -81,7 +80,8 @@ class Batches:
     """This process's rows of a step (numpy), and its response tokens over all processes; weights are shares of them."""
     chosen = self.order[step]
     total = int(self.responses[chosen[chosen >= 0]].sum())
-    mine = chosen[jax.process_index() :: jax.process_count()]
+    index, parts = mesh.part()
+    mine = chosen[index::parts]
     assert len(mine) == mesh.process_rows(self.count)
     members = [self.members[row] if row >= 0 else np.array([], int) for row in mine]
     flat = np.concatenate(members)

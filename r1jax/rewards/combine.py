@@ -46,6 +46,33 @@ class Rewards:
     """Means over the rows a reward applies to, and counts, by log key."""
     return mean(self.sums())
 
+  def to_json(self) -> dict:
+    """Plain lists and numbers, for another process; `of_json` makes the same Rewards of them."""
+    plain = lambda value: value.tolist() if isinstance(value, np.ndarray) else value
+    found = {field.name: plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
+    return found | {"columns": {name: column.tolist() for name, column in self.columns.items()}}
+
+  @classmethod
+  def of_json(cls, found: dict) -> "Rewards":
+    return cls(
+      **found
+      | {"total": np.array(found["total"], np.float32)}
+      | {"columns": {name: np.array(column, np.float32) for name, column in found["columns"].items()}}
+      | {"statuses": {name: tuple(column) for name, column in found["statuses"].items()}}
+      | {name: np.array(found[name], bool) for name in ("right", "parsed")}
+    )
+
+  def take(self, rows: np.ndarray) -> "Rewards":
+    """The same responses in the order of `rows`, int[n]."""
+    return dataclasses.replace(
+      self,
+      total=self.total[rows],
+      columns={name: column[rows] for name, column in self.columns.items()},
+      statuses={name: tuple(column[i] for i in rows) for name, column in self.statuses.items()},
+      right=self.right[rows],
+      parsed=self.parsed[rows],
+    )
+
   def count(self) -> dict[str, int]:
     """Responses by reward and status."""
     return {

@@ -32,9 +32,13 @@ def group_advantages(rewards, normalize_std: bool = True) -> Advantages:
 
 
 def split_minibatches(count: int, parts: int, seed: int) -> list[np.ndarray]:
-  """A random split of `count` rollouts into `parts` equal mini-batches of indices."""
-  order = np.random.default_rng(seed).permutation(count)
-  return np.split(order, parts)
+  """A random split of all rollouts into `parts` equal mini-batches: the indices of this process's in each.
+
+  The split is of the rollouts of all processes, `count` a process, and the same however many there are.
+  """
+  index, processes = mesh.part()
+  order = np.random.default_rng(seed).permutation(count * processes) - index * count
+  return [chosen[(chosen >= 0) & (chosen < count)] for chosen in np.split(order, parts)]
 
 
 def token_weights(lengths: np.ndarray, average: str, max_response: int) -> np.ndarray:

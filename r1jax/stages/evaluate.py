@@ -22,6 +22,7 @@ from r1jax.rewards import (
   Scorer,
   Workers,
   extract_answer,
+  join,
 )
 from r1jax.rl.sampling import sample
 from r1jax.stages.run import Policy, Run
@@ -88,30 +89,52 @@ def decode(tokenizer, rollouts) -> list[list[str]]:
 
 
 def answer(run: Run, policy: Policy, exam: Exam, grader: Scorer) -> Answers:
-  """Samples every problem of an exam, in calls of one shape, and grades with `grader`, which has the exam's rewards."""
+  """Samples every problem of an exam, in calls of one shape, and grades with `grader`, which has the exam's rewards.
+
+  Every process samples and grades its part of each call, and has the answers of all.
+  """
   e, prompter, at_once = run.experiment, policy.prompter, run.experiment.evaluation.problems_at_once
-  responses = [[] for _ in exam.problems]
-  lengths = np.zeros((len(exam.problems), 0), int)
+  index, parts = mesh.part()
+  share = at_once // parts
+  starts = range(index * share, len(exam.asked) + index * share, at_once)  # of this process's part of each call
+  rows = [i for start in starts for i in range(start, min(start + share, len(exam.asked)))]
+  responses, lengths = {i: [] for i in rows}, {i: [] for i in rows}
   for turn in range(exam.samples // exam.group):
     key = jax.random.fold_in(jax.random.key(e.seed + 1), turn)
-    columns = []
-    for start in range(0, len(exam.asked), at_once):
-      mine = exam.asked[start : start + at_once]
-      padded = mine + exam.asked[:1] * (at_once - len(mine))  # one compiled shape
-      prompts = data.make_prompts(padded, prompter, exam.sampling.max_prompt, start)
+    for start in starts:
+      mine = exam.asked[start : start + share]
+      padded = mine + exam.asked[:1] * (share - len(mine))  # one compiled shape
+      prompts = data.make_prompts(padded, prompter, exam.sampling.max_prompt, start - index * share)
       rollouts = draw(run, policy, prompts, key, exam.sampling, exam.group)
-      for i, texts in enumerate(decode(run.tokenizer, rollouts)[: len(mine)]):
-        responses[start + i].extend(texts)
-      columns.append(rollouts.lengths[: len(mine)])
-    lengths = np.concatenate([lengths, np.concatenate(columns)], axis=1)
-  flat = [p for p, texts in zip(exam.problems, responses) for _ in texts]
-  texts = [t for texts in responses for t in texts]
-  scored = grader.score(flat, texts, prompter.prefill, lengths.reshape(-1))
+      for i, texts, sizes in zip(range(start, start + len(mine)), decode(run.tokenizer, rollouts), rollouts.lengths):
+        responses[i].extend(texts)
+        lengths[i].extend(sizes.tolist())
+  texts = [t for i in rows for t in responses[i]]
+  sizes = [n for i in rows for n in lengths[i]]
+  rewards = None
+  if rows:
+    asked = [exam.problems[i] for i in rows for _ in responses[i]]
+    rewards = grader.score(asked, texts, prompter.prefill, np.array(sizes)).to_json()
+  return put_together(exam, prompter.prefill, mesh.of_parts([rows, texts, sizes, rewards]))
+
+
+def put_together(exam: Exam, prefill: str, parts: list) -> Answers:
+  """The answers of all processes, in the order of the problems.
+
+  Args:
+    parts: [numbers of the problems, texts, lengths, rewards] of each, the last three with a row per completion.
+  """
+  rows, texts, sizes = ([x for part in parts for x in part[i]] for i in range(3))
+  order, k = np.argsort(rows), exam.samples
+  responses = [texts[i * k : (i + 1) * k] for i in order]
+  lengths = np.array(sizes).reshape(-1, k)[order]
+  scored = join([Rewards.of_json(part[3]) for part in parts if part[3]])
+  scored = scored.take((order[:, None] * k + np.arange(k)).reshape(-1))
   scores = (scored.columns[exam.pass_by] if exam.pass_by else scored.total).reshape(lengths.shape)
   by_rubric = np.array([p.kind == "open" for p in exam.problems])[:, None]  # there is no right or wrong: full marks
   graded = exam.pass_by == "" and not by_rubric.all()
   right = np.where(by_rubric | (not graded), scores >= 1, scored.right.reshape(lengths.shape))
-  return Answers(responses, lengths, right, scores, scored, prompter.prefill)
+  return Answers(responses, lengths, right, scores, scored, prefill)
 
 
 def draw(run: Run, policy: Policy, prompts, key, sampling: config.Sampling, group: int):
@@ -204,8 +227,9 @@ def take(run: Run, policy: Policy, exams: dict[str, Exam], folder: pathlib.Path)
     counts = {"problems": len(exam.problems), "samples": exam.samples}
     scores = {key: value for key, value in answers.scored.summary().items() if key.startswith("reward/")}
     figures[name] = counts | summarize(exam, answers) | scores
-    folder.mkdir(parents=True, exist_ok=True)
-    save_samples(exam, answers, folder / f"{name}.jsonl")
+    if jax.process_index() == 0:
+      folder.mkdir(parents=True, exist_ok=True)
+      save_samples(exam, answers, folder / f"{name}.jsonl")
   return figures
 
 

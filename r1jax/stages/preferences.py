@@ -44,12 +44,15 @@ def run(stage: config.Preferences, run: Run, params) -> dict:
       judging = stack.enter_context(ThreadPoolExecutor(1, "judging"))
       judge = stack.enter_context(stage.judge.open())
     for call in range(journal.done, calls):
+      if run.stop.asked():
+        break
       asked = rejection.ask(stage, run, policy, questions, call)
       if before:  # it was judged meanwhile
         journal.add(*before.result())
       before = judging.submit(judged, stage, run.tokenizer, judge, asked, places)
     if before:
       journal.add(*before.result())
+  run.stop.end(f"after {journal.done} of {calls} calls of the sampler")
   left, counts = balanced(stage, journal.rows, journal.counts)
   counts |= {"questions_twice": stage.prompts - len(questions)}
   return rejection.write(folder, left, describe(stage, left, counts))

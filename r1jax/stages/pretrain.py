@@ -38,7 +38,9 @@ def run(stage: config.Pretrain, run: Run, params):
       microbatches = mesh.microbatches(batch, stage.microbatches)
       state, metrics = update(state, microbatches, loss=loss, optimizer=optimizer, bias_rate=model.bias_rate)
       log.write(step, metrics)
-      if checkpoints.due(step + 1, stage.steps):
+      stop = run.stop.asked()
+      if stop or checkpoints.due(step + 1, stage.steps):
         log.flush()
-      checkpoints.save_if_due(step + 1, stage.steps, states.saved(state), {"batches": batches.get_state()})
+      checkpoints.save_if_due(step + 1, stage.steps, states.saved(state), {"batches": batches.get_state()}, now=stop)
+      run.stop.end(f"after update {step + 1} of {stage.name!r}")
   return states.result(state)

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from r1jax import config
+from r1jax import config, mesh
 from r1jax.data import completions, files, problems as data, statistics
 from r1jax.rewards import Scorer, Workers
 from r1jax.rewards.format import final_part, split
@@ -63,12 +63,15 @@ def run(stage: config.Rejection, run: Run, params) -> dict:
       scorer = stack.enter_context(Scorer(stage.rewards, workers))
       refine = stack.enter_context(opened_refiner(stage, run.tokenizer, workers, scorer)) if stage.refiner else None
     for call in range(journal.done, calls):
+      if run.stop.asked():
+        break
       asked = ask(stage, run, policy, questions, call)
       if before:  # it was judged meanwhile
         journal.add(*before.result())
       before = judging.submit(keep, stage, run.tokenizer, scorer, refine, asked)
     if before:
       journal.add(*before.result())
+  run.stop.end(f"after {journal.done} of {calls} calls of the sampler")
   counts = journal.counts | {"questions_twice": stage.prompts - len(questions)}
   if not journal.rows:
     raise RuntimeError(nothing_kept(stage, counts))
@@ -97,8 +100,8 @@ def ask(stage: config.Rejection, run: Run, policy, questions: list, call: int) -
   at_once = stage.prompts_at_once
   mine = questions[call * at_once : (call + 1) * at_once]
   padded = mine + questions[:1] * (at_once - len(mine))  # one compiled shape
-  share = at_once // jax.process_count()
-  part = slice(jax.process_index() * share, (jax.process_index() + 1) * share)
+  index, parts = mesh.part()
+  part = slice(index * at_once // parts, (index + 1) * at_once // parts)
   prompts = data.make_prompts(padded[part], policy.prompter, stage.sampling.max_prompt)
   key = jax.random.fold_in(jax.random.key(digest(run, stage, "sampling")), call)
   rollouts = evaluate.draw(run, policy, prompts, key, stage.sampling, stage.samples)
@@ -257,7 +260,7 @@ class Journal:
 
   def add(self, rows: list[dict], counts: dict):
     """Adds this process's part of the next call; every process is to call it."""
-    parts = gather({"rows": rows, "counts": counts})
+    parts = mesh.of_parts({"rows": rows, "counts": counts})
     call = {"rows": [row for part in parts for row in part["rows"]], "counts": {}}
     for part in parts:
       call["counts"] = statistics.add(call["counts"], part["counts"])
@@ -268,15 +271,3 @@ class Journal:
         file.flush()
         os.fsync(file.fileno())
     self._take(call)
-
-
-def gather(value) -> list:
-  """The JSON values of all processes, in their order."""
-  if jax.process_count() == 1:
-    return [value]
-  from jax.experimental import multihost_utils
-
-  mine = np.frombuffer(json.dumps(value).encode(), np.uint8)
-  sizes = multihost_utils.process_allgather(np.array(len(mine)))
-  padded = multihost_utils.process_allgather(np.pad(mine, (0, sizes.max() - len(mine))))
-  return [json.loads(part[:size].tobytes()) for part, size in zip(padded, sizes)]

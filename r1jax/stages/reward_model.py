@@ -6,7 +6,6 @@ safety from single labelled responses, read whole.
 
 import functools
 
-import jax
 import numpy as np
 
 from r1jax import config, mesh
@@ -47,9 +46,11 @@ def run(stage: config.RewardModel, run: Run, params) -> dict:
       microbatches = mesh.microbatches(batch(stage, training, order, step), stage.microbatches)
       state, metrics = update(state, microbatches, loss=loss, optimizer=optimizer, bias_rate=model.bias_rate)
       log.write(step, metrics)
-      if checkpoints.due(step + 1, order.steps):
+      stop = run.stop.asked()
+      if stop or checkpoints.due(step + 1, order.steps):
         log.flush()
-      checkpoints.save_if_due(step + 1, order.steps, states.saved(state), origin)
+      checkpoints.save_if_due(step + 1, order.steps, states.saved(state), origin, now=stop)
+      run.stop.end(f"after update {step + 1} of {stage.name!r}")
   counts = {"training": len(training.ids), "held_out": len(held_out.ids), "too_long": too_long}
   params = states.result(state)
   return measure(stage, model, params, held_out) | {"rows": counts, "params_sha256": params_sha256(params)}
@@ -82,8 +83,8 @@ def texts_of(stage: config.RewardModel, row: dict) -> tuple[str, ...]:
 def batch(stage: config.RewardModel, examples: data.Examples, order: data.Order, step: int) -> reward_head.Responses:
   """This process's rows of a step (numpy)."""
   chosen, counts = order(step)
-  share = mesh.process_rows(stage.rows)
-  mine = slice(jax.process_index() * share, (jax.process_index() + 1) * share)
+  share, (index, _) = mesh.process_rows(stage.rows), mesh.part()
+  mine = slice(index * share, (index + 1) * share)
   tokens, lengths = data.lay_out([examples.sequences[i] for i in chosen[mine]], stage.length)
   return reward_head.Responses(tokens, lengths, examples.safe[chosen[mine]], counts[mine] / counts.sum())
 
@@ -121,6 +122,7 @@ def measure(stage: config.RewardModel, model: config.Model, params, held_out: da
 def score_all(model: config.Model, params, sequences, length: int, rows: int) -> np.ndarray:
   """Scores float32[n] of sequences that every process has, each scoring its part of them."""
   scores = np.zeros(len(sequences), np.float32)
-  mine = slice(jax.process_index(), None, jax.process_count())
+  index, parts = mesh.part()
+  mine = slice(index, None, parts)
   scores[mine] = score_rows(model, params, sequences[mine], length, rows)
   return mesh.total(scores)

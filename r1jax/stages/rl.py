@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from r1jax import config
+from r1jax import config, mesh
 from r1jax.data import problems as data
 from r1jax.data.filters import Context
 from r1jax.data.generated import ProblemSource
 from r1jax.data.mixture import Mixture, Switched
 from r1jax.models.scoring import token_log_probs
-from r1jax.rewards import Scorer, Workers, join
+from r1jax.rewards import Rewards, Scorer, Workers, join
 from r1jax.rl import grpo
 from r1jax.rl.advantages import group_advantages, make_experience, split_minibatches
 from r1jax.stages import critics as reward_models, evaluate
@@ -33,7 +33,6 @@ def run(stage: config.RL, run: Run, params):
   train = make_train(model, stage, optimizer)
   state = states.create(params, optimizer, stage.optimizer.parameters, stage.lora, e.seed)
   del params  # with bfloat16 parameters they would stay beside those
-  reference = None  # the policy of every `reference_every` updates
   exam = evaluate.held_out(e.evaluation, run.held_out, stage.curve_samples)
   critics = reward_models.open_critics(stage, run)
   folder = run.folder(stage.name)
@@ -45,46 +44,67 @@ def run(stage: config.RL, run: Run, params):
     Log(folder, stage.name, stage.steps, COLUMNS) as log,
   ):
     batches = data.batches(run.problems[stage.name], stage.rollout_size // stage.group_size)
-    beside = {"reference": states.like(lora.trained(state.params))} if stage.kl else {}
-    if resumed := states.resume(checkpoints, state, **beside):
-      state, found, extras = resumed
-      reference = found.get("reference")
-      batches.set_state(extras["batches"])
-      del resumed, found
+    state, reference = resume(stage, checkpoints, batches, state)
     watch = Watch(stage, run, log, scorer, exam, grader)
+    save = functools.partial(save_if_due, stage, run.stop, checkpoints)
     for step in range(int(state.step), stage.steps, updates):
+      if run.stop.asked():
+        break
       policy = run.policy(stage, lora.merge(state.params, model.activations))
       watch.curve(step, policy.params)
       if stage.kl and step % stage.reference_every == 0:
         reference = None  # before there is another
         reference = copy(lora.trained(state.params))
+      place = batches.get_state()
       with log.phase("rollout"):
         prompts = data.make_prompts(next(batches), policy.prompter, stage.sampling.max_prompt)
-        rollouts, texts, scores = roll_out(run, stage, policy, prompts, rollout_key(e.seed, step), scorer, critics)
+        rolled_out = roll_out(run, stage, policy, prompts, rollout_key(e.seed, step), scorer, critics)
         del policy  # with adapters, a copy of the weights
+      if rolled_out is None:
+        save(step, state, reference, place)
+        break
+      rollouts, texts, scores = rolled_out
       with log.phase("reward"):
-        rewards = join([score.result() for score in scores])
+        rewards = of_part(join([score.result() for score in scores]))
         advantages = group_advantages(rewards.total.reshape(-1, stage.group_size), stage.normalize_std)
       watch.rollout(step, prompts, rollouts, rewards, advantages, texts)
       for i, chosen in enumerate(split_minibatches(rollouts.lengths.size, updates, e.seed + step)):
         with log.phase("train"):
           experience = make_experience(prompts, rollouts, advantages, chosen, stage)
           if stage.kl:
-            before = functools.partial(lora.join, reference, state.params)  # other adapters on the same weights
-            experience = [add_reference(model, before(), x) for x in experience]
+            experience = add_reference(model, reference, state.params, experience)
           state, metrics = train(state, experience)
           jax.block_until_ready(metrics)  # the next rollout needs these weights; the seconds belong here
         watch.update(step + i, metrics, first=i == 0)
       watch.settle()
-      if checkpoints.due(step + updates, stage.steps):
-        held = states.saved(state, last=step + updates == stage.steps)
-        held |= {"reference": reference} if stage.kl else {}
-        checkpoints.save_if_due(step + updates, stage.steps, held, {"batches": batches.get_state()})
-        del held
+      save(step + updates, state, reference, batches.get_state())
+    run.stop.end(f"after update {int(state.step)} of {stage.name!r}")
     params = states.result(state)
     del state, reference
     watch.curve(stage.steps, params)
   return params
+
+
+def resume(stage: config.RL, checkpoints: Checkpoints, batches, state):
+  """State and reference of the newest checkpoint, with `batches` at its place.
+
+  The state that is given, and None, where there is no checkpoint; else that state is gone.
+  """
+  beside = {"reference": states.like(lora.trained(state.params))} if stage.kl else {}
+  resumed = states.resume(checkpoints, state, **beside)
+  if resumed is None:
+    return state, None
+  state, found, extras = resumed
+  batches.set_state(extras["batches"])
+  return state, found.get("reference")
+
+
+def save_if_due(stage: config.RL, stop, checkpoints: Checkpoints, step: int, state, reference, batches):
+  """Saves what the stage goes on from after `step` updates, where a checkpoint is due or the run is to stop."""
+  now = stop.asked()
+  if now or checkpoints.due(step, stage.steps):
+    held = states.saved(state, last=step == stage.steps) | ({"reference": reference} if stage.kl else {})
+    checkpoints.save_if_due(step, stage.steps, held, {"batches": batches}, now)
 
 
 def open_problems(stage: config.RL, run: Run, scorer: Scorer):
@@ -136,11 +156,14 @@ def roll_out(run: Run, stage: config.RL, policy: Policy, prompts, key, scorer: S
 
   Reward models, `critics` by name, score it first: they run on the same devices as the sampler.
 
-  Returns: Rollouts (numpy leaves), their texts [p][g], and a Future of Rewards per part, in order.
+  Returns: Rollouts (numpy leaves), their texts [p][g], and a Future of Rewards per part, in order; None where the
+    run is to stop.
   """
-  at_once = stage.prompts_at_once // jax.process_count() or len(prompts.problems)
+  at_once = stage.prompts_at_once // mesh.part()[1] or len(prompts.problems)
   rollouts, texts, scores = [], [], []
   for start in range(0, len(prompts.problems), at_once):
+    if run.stop.asked():
+      return None
     part = prompts.part(start, start + at_once)
     drawn = evaluate.draw(run, policy, part, key, stage.sampling, stage.group_size)
     written = evaluate.decode(run.tokenizer, drawn)
@@ -154,10 +177,20 @@ def roll_out(run: Run, stage: config.RL, policy: Policy, prompts, key, scorer: S
   return jax.tree.map(lambda *parts: np.concatenate(parts), *rollouts), texts, scores
 
 
+def of_part(rewards):
+  """The rewards of this process's part of the batch: where others hold it, too, all take those of the same one."""
+  index, parts = mesh.part()
+  if parts == jax.process_count():
+    return rewards
+  return Rewards.of_json(mesh.of_parts(rewards.to_json())[index])
+
+
 @functools.partial(jax.jit, static_argnames="c")
 def reference_log_probs(params, batch, *, c: config.Model):
   return token_log_probs(c, params, batch)[0]
 
 
-def add_reference(c: config.Model, reference, experience):
-  return experience.replace(reference_log_probs=reference_log_probs(reference, experience.batch, c=c))
+def add_reference(c: config.Model, reference, params, experience: list) -> list:
+  """The micro-batches with the log-probs of the reference; with LoRA, other adapters on the weights of `params`."""
+  of = lambda batch: reference_log_probs(lora.join(reference, params), batch, c=c)
+  return [part.replace(reference_log_probs=of(part.batch)) for part in experience]

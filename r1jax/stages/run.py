@@ -6,7 +6,7 @@ import json
 import pathlib
 from typing import Any, NamedTuple
 
-from r1jax import config
+from r1jax import config, processes
 from r1jax.data.prompts import Prompter
 from r1jax.data.tokenizer import Tokenizer
 from r1jax.training.checkpoints import Checkpoints, params_sha256
@@ -29,6 +29,7 @@ class Run:
   held_out: tuple[Problem, ...]  # the evaluation problems of the playground
   benchmarks: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # evaluate.Exam by name
   problems: dict[str, Any] = dataclasses.field(default_factory=dict)  # what each stage asks, by the stage's name
+  stop: processes.Stop = dataclasses.field(default_factory=processes.Stop)  # whether it is to save and end
 
   def folder(self, stage: str) -> pathlib.Path:
     """Where a stage lies: its name in this run's folder, or as it stands where it has a "/"."""

@@ -39,9 +39,11 @@ def run(stage: config.SFT, run: Run, params):
       microbatches = mesh.microbatches(batch, stage.microbatches)
       state, metrics = update(state, microbatches, loss=loss, optimizer=optimizer, bias_rate=model.bias_rate)
       log.write(step, metrics | {"sft/response_tokens": response_tokens})
-      if checkpoints.due(step + 1, steps):
+      stop = run.stop.asked()
+      if stop or checkpoints.due(step + 1, steps):
         log.flush()
-      checkpoints.save_if_due(step + 1, steps, states.saved(state, last=step + 1 == steps), origin)
+      checkpoints.save_if_due(step + 1, steps, states.saved(state, last=step + 1 == steps), origin, now=stop)
+      run.stop.end(f"after update {step + 1} of {stage.name!r}")
   return states.result(state)
 
 

@@ -6,8 +6,7 @@ import pathlib
 import jax
 import numpy as np
 
-from r1jax import config
-from r1jax.mesh import total
+from r1jax import config, mesh
 from r1jax.report import emergence
 from r1jax.rewards import Format, Rubric, mean
 from r1jax.rewards.compose import given
@@ -39,7 +38,7 @@ def describe(prompts, rollouts, rewards, advantages, texts, prefill="", models=(
   }
   sums = rewards.sums() | {key: (float(value), 1) for key, value in mean_of.items()}  # as many rollouts everywhere
   sums |= oracle(prompts, rewards, texts, prefill, models)
-  found = dict(zip(sums, total(np.array(list(sums.values()))).tolist()))
+  found = dict(zip(sums, mesh.total(np.array(list(sums.values()))).tolist()))
   absent = {"oracle/rubric"} | {f"{part}/{name}" for part in ("oracle", "reward") for name in models}
   return mean({key: pair for key, pair in found.items() if pair[1] or key not in absent})
 
@@ -91,10 +90,11 @@ class Watch:
 
   def checks(self, step: int, rewards):
     """Names the rewards' checks that raised or hung; they score 0, which teaches something wrong."""
-    if rewards.failures:
-      sentence = f"{len(rewards.failures)} checks failed and score 0; the first: {rewards.failures[0]}"
-      self.log.alarm("reward_failures", sentence, step)
-    if killed := {name: number for name, number in rewards.killed.items() if number}:
+    everywhere = mesh.of_parts([rewards.failures, rewards.killed])
+    if failures := [sentence for part, _ in everywhere for sentence in part]:
+      self.log.alarm("reward_failures", f"{len(failures)} checks failed and score 0; the first: {failures[0]}", step)
+    counts = {name: sum(part[name] for _, part in everywhere) for name in rewards.killed}
+    if killed := {name: number for name, number in counts.items() if number}:
       checks = " and ".join(f"{number} checks of {name!r}" for name, number in killed.items())
       self.log.alarm("reward_timeouts", f"{checks} exceeded their limit of time or memory, and score 0.", step)
 
@@ -116,7 +116,8 @@ class Watch:
     return [row for row in rows if row["step"] < step and row["step"] % updates == 0]
 
   def preflight(self, prompts):
-    facts = [fact for p in prompts.problems if (fact := self.scorer.check(p))]
+    mine = [fact for p in prompts.problems if (fact := self.scorer.check(p))]
+    facts = [fact for part in mesh.of_parts(mine) for fact in part]
     prefill, rewards = self.prefill, self.stage.rewards
     if prefill and self.described.get("reward/format") == 0 and any(isinstance(r, Format) for r in rewards):
       facts.append(f"the template already writes {prefill!r}, and no response completes it; check template.prefill.")

@@ -23,6 +23,8 @@ from jax.experimental import multihost_utils
 import numpy as np
 import orbax.checkpoint as ocp
 
+from r1jax import processes
+
 _SIZES = "file_sizes.json"  # what a complete checkpoint consists of, to notice a missing or cut file before reading
 
 # A status code of tensorstore becomes a ValueError, RuntimeError or KeyError, and orbax wraps some in a bare
@@ -111,8 +113,8 @@ class Checkpoints:
     """Whether `save_if_due` will save after `step` updates of `total`."""
     return step % self.every == 0 or step == total
 
-  def save_if_due(self, step: int, total: int, state: Any, extras: dict[str, Any]) -> bool:
-    """Saves after `step` updates when `step` is a multiple of `every` or is `total`.
+  def save_if_due(self, step: int, total: int, state: Any, extras: dict[str, Any], now: bool = False) -> bool:
+    """Saves after `step` updates when `step` is a multiple of `every` or is `total`, or is to be saved `now`.
 
     Blocks while the arrays are copied to the host; the disk is written in the
     background, so the state may be donated to the next update.
@@ -122,6 +124,7 @@ class Checkpoints:
       total: updates of the whole stage.
       state: a tree of arrays, possibly sharded over processes.
       extras: plain JSON values of this process, restored to this process.
+      now: whether to save whatever the step is, and to return when that is complete on disk.
 
     Returns:
       Whether a save was started.
@@ -131,19 +134,21 @@ class Checkpoints:
     """
     if self._writing is not None and not self._manager.is_saving_in_progress():
       self.wait()  # returns at once; a failure is told within a step, not at the next save
-    if not self.due(step, total):
+    if not now and not self.due(step, total):
       return False
     self.wait()
     if step in self._manager.all_steps():
       return False
     items = ocp.args.Composite(
-      state=ocp.args.PyTreeSave(state), extras=ocp.args.JsonSave({"processes": _every_process(extras)})
+      state=ocp.args.PyTreeSave(state), extras=ocp.args.JsonSave({"processes": processes.gather(extras)})
     )
     self._writing = step
     try:
       self._manager.save(step, args=items, force=True)
     except _FAILURES as error:
       raise self._failed(error) from error
+    if now:
+      self.wait()
     return True
 
   def wait(self):
@@ -295,29 +300,25 @@ class Checkpoints:
 def params_sha256(params: Any) -> str:
   """SHA-256 over sorted tree paths, dtypes, shapes and bytes: equal exactly where the parameters are.
 
-  Independent of the sharding. One leaf at a time is gathered to the host; every process must call it.
+  Independent of the sharding. One leaf at a time is gathered to the host, of many processes one layer of it; every
+  process must call it.
   """
   digest = hashlib.sha256()
   leaves = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
   for path in sorted(leaves):
     leaf = leaves[path]
-    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
-      leaf = multihost_utils.process_allgather(leaf, tiled=True)
-    leaf = np.ascontiguousarray(jax.device_get(leaf))
     digest.update(f"{path} {leaf.dtype} {np.shape(leaf)}\n".encode())
-    digest.update(leaf.reshape(-1).view(np.uint8))
+    for piece in _on_host(leaf):
+      digest.update(np.ascontiguousarray(piece).reshape(-1).view(np.uint8))
   return digest.hexdigest()
 
 
-def _every_process(extras):
-  """A list of all processes' extras: JSON texts are gathered as padded bytes."""
-  if jax.process_count() == 1:
-    return [extras]
-  text = np.frombuffer(json.dumps(extras).encode(), np.uint8)
-  lengths = multihost_utils.process_allgather(np.array(text.size, np.int32))
-  padded = np.pad(text, (0, int(lengths.max()) - text.size))
-  texts = multihost_utils.process_allgather(padded)
-  return [json.loads(bytes(t[:n]).decode()) for t, n in zip(texts, lengths, strict=True)]
+def _on_host(leaf):
+  """An array as numpy, whole; one that is spread over processes layer by layer, for no host may hold all of it."""
+  if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable:
+    return [jax.device_get(leaf)]
+  parts = (leaf[i] for i in range(len(leaf))) if leaf.ndim > 2 else [leaf]
+  return (multihost_utils.process_allgather(part, tiled=True) for part in parts)
 
 
 def _of_this_process(extras):

@@ -10,8 +10,9 @@ import tempfile
 import types
 from typing import Any
 
-import jax
 import numpy as np
+
+from r1jax import processes
 
 _MOST = 12  # differing fields that are named
 _ABSENT = "(absent)"
@@ -34,7 +35,7 @@ def config_sha256(experiment: Any) -> str:
 def claim(workdir: str | os.PathLike, experiment: Any) -> pathlib.Path:
   """Makes `workdir` the folder of this experiment, or checks that it already is.
 
-  Only process 0 touches the disk.
+  The mesh is not part of what an experiment is: a run goes on on other devices. Only process 0 touches the disk.
 
   Returns:
     The folder.
@@ -43,29 +44,30 @@ def claim(workdir: str | os.PathLike, experiment: Any) -> pathlib.Path:
     ValueError: it cannot be written, or it holds a run of another config; the differing fields are named.
   """
   folder = pathlib.Path(workdir)
-  ours = json.loads(_json(config_dict(experiment)))
-  if jax.process_index() != 0:
-    return folder
+  processes.by_first(lambda: _claim(folder, json.loads(_json(config_dict(experiment)))))
+  return folder
+
+
+def _claim(folder, ours):
   path = folder / "config.json"
   try:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder):
       pass
-    theirs = json.loads(path.read_text()) if path.exists() else None
-    if theirs is None:
+    theirs = json.loads(path.read_text()) if path.exists() else ours
+    found = [field for field in differences(theirs, ours) if not field.startswith("mesh.")]
+    if not found:
       write_json(path, ours)
   except OSError as error:
     raise ValueError(f"--workdir={folder} cannot be written ({error.strerror}); choose another --workdir.") from error
   except ValueError as error:
     raise ValueError(f"{path} is not JSON ({error}); restore it, or choose another --workdir.") from error
-  found = [] if theirs is None else differences(theirs, ours)
   if found:
     more = f"; and {len(found) - _MOST} more" if len(found) > _MOST else ""
     raise ValueError(
       f"--workdir={folder} holds a run of another config: {'; '.join(found[:_MOST])}{more} (theirs -> ours); choose "
       "another --workdir, or give the command that started it."
     )
-  return folder
 
 
 def differences(theirs: Any, ours: Any, field: str = "") -> list[str]:
