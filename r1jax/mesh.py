@@ -94,18 +94,21 @@ def to_local(tree):
 @functools.lru_cache
 def _holders(mesh: jax.sharding.Mesh) -> tuple[tuple[int, ...], ...]:
   """The processes that hold each of the equal parts of a batch, by part."""
-  shards = mesh.shape["data"] * mesh.shape["expert"]
-  rows = {}
+  shards, rows = mesh.shape["data"] * mesh.shape["expert"], {}
   for device, (part,) in NamedSharding(mesh, P(BATCH)).devices_indices_map((shards,)).items():
     rows.setdefault(device.process_index, set()).add(part.start or 0)
+  return holders(rows, shards)
+
+
+def holders(rows: dict[int, set[int]], shards: int) -> tuple[tuple[int, ...], ...]:
+  """The processes of each part, from the shards of a batch that each process has on its devices."""
   parts = {}
   for process in sorted(rows):
     parts.setdefault(tuple(sorted(rows[process])), []).append(process)
   if sum(map(len, parts)) != shards or len(set(map(len, parts))) > 1:
     raise ValueError(
-      f"mesh data x expert = {shards} shards cannot be split over {len(rows)} processes of "
-      f"{mesh.size // len(rows)} devices: two of them share some rows and not others; make mesh.tensor a multiple or a "
-      "divisor of the devices of a process."
+      f"the mesh's data x expert = {shards} shards cannot be split over {len(rows)} processes: two of them share some "
+      "rows and not others; make mesh.tensor a multiple or a divisor of the devices of a process."
     )
   return tuple(tuple(parts[part]) for part in sorted(parts))
 
@@ -120,6 +123,11 @@ def part() -> tuple[int, int]:
     return 0, 1
   holders = _holders(jax.sharding.get_mesh())
   return next(i for i, held_by in enumerate(holders) if jax.process_index() in held_by), len(holders)
+
+
+def speaks() -> bool:
+  """Whether this process is the first of those that hold its part: of several, one writes it."""
+  return jax.process_count() == 1 or _holders(jax.sharding.get_mesh())[part()[0]][0] == jax.process_index()
 
 
 def of_parts(value: Any) -> list:

@@ -39,7 +39,7 @@ def execute(experiment: config.Experiment, workdir: pathlib.Path, only: tuple[st
   """Runs every stage (or those named in `only`) that is not finished, and writes <workdir>/results.json."""
   held_out = data.held_out_problems(experiment)  # first: it refuses an impossible world
   check_foreign(experiment, workdir)
-  if (workdir / "config.json").exists():
+  if processes.by_first((workdir / "config.json").exists):  # or one would see what the first has just written
     claim(workdir, experiment)  # before its tokenizer is used
   run = Run(
     experiment=experiment,

@@ -161,6 +161,8 @@ class Watch:
 
 def save_rollouts(folder: pathlib.Path, step: int, prompts, rollouts, rewards, texts):
   """Writes this process's rollouts as jsonl, a line per completion with the value of every reward."""
+  if not mesh.speaks():
+    return
   rows, g = [], rollouts.tokens.shape[1]
   for p, problem in enumerate(prompts.problems):
     for i in range(g):
@@ -172,9 +174,14 @@ def save_rollouts(folder: pathlib.Path, step: int, prompts, rollouts, rewards, t
         | {"response": texts[p][i], "tokens": int(rollouts.lengths[p, i]), "ended": bool(rollouts.ended[p, i])}
         | {"reward": float(rewards.total[p * g + i]), "rewards": found, "statuses": statuses}
       )
-  path = folder / "rollouts" / f"step_{step:06d}.{jax.process_index()}.jsonl"
-  path.parent.mkdir(parents=True, exist_ok=True)
-  path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+  (index, parts), folder = mesh.part(), folder / "rollouts"
+  path = lambda i: folder / f"step_{step:06d}.{i}.jsonl"
+  folder.mkdir(parents=True, exist_ok=True)
+  path(index).write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+  if index == 0:  # of a run that was cut off on more processes
+    while path(parts).exists():
+      path(parts).unlink()
+      parts += 1
 
 
 class Curve:
