@@ -12,9 +12,7 @@ r latent, k key heads, m query heads per key head, v value width.
 from flax import linen as nn, struct
 import jax
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec as P, reshard
 
-from r1jax.mesh import BATCH
 from r1jax.models import functions as f
 from r1jax.models.layer import Layer
 
@@ -23,7 +21,7 @@ from r1jax.models.layer import Layer
 class Cache:
   """What attention keeps while a group of completions is drawn.
 
-  An entry is [k, h]: the latent and the rotary key (k = 1), or keys then values.
+  An entry is [k, h]: the latent and the rotary key (k = 1), or a key and its value beside it, split over `tensor`.
   """
 
   prompt: jax.Array  # [layers, b, s, k, h], shared by the group
@@ -168,7 +166,7 @@ class GroupedQueryAttention(Layer):
 
   @nn.compact
   def __call__(self, x, positions, segments, cache, layer):
-    """x[b, t, d] -> y[b, t, d], the cache or this row's entries [b, t, 2k, h]: keys then values."""
+    """x[b, t, d] -> y[b, t, d], the cache or this row's entries [b, t, k, 2h]: keys, and values beside them."""
     c, a = self.cfg, self.cfg.attention
     frequencies = f.rotary_frequencies(a.head, c.rope_theta, c.rope_scaling)
     scale = f.attention_scale(a.head, c.rope_scaling)
@@ -186,17 +184,14 @@ class GroupedQueryAttention(Layer):
     query = f.rotate(query, positions, frequencies, c.rope_scaling)
     key = f.rotate(key, positions, frequencies, c.rope_scaling)
     out = self.weight("out", (a.heads * a.head, c.width), ("heads", "embed"), a.heads * a.head)
-    entry = reshard(jnp.concatenate([key, value], axis=2), P(BATCH))
+    entry = jnp.concatenate([key, value], axis=-1)
 
     if cache is not None:
       cache = cache.write(layer, entry)
       prompt, own = cache.read(layer)
-      k = a.kv_heads
-      query = query.reshape(*query.shape[:2], k, a.heads // k, a.head)
-      y = attend_group(
-        query, prompt[:, :, :k], prompt[:, :, k:], own[..., :k, :], own[..., k:, :], cache.lengths, cache.index, scale
-      )
-      y = y.reshape(*y.shape[:2], a.heads, a.head)
-      return f.linear(f.join_heads(y), out), cache
+      query = f.group_heads(query, a.kv_heads)
+      (prompt_key, prompt_value), (own_key, own_value) = (jnp.split(x, 2, axis=-1) for x in (prompt, own))
+      y = attend_group(query, prompt_key, prompt_value, own_key, own_value, cache.lengths, cache.index, scale)
+      return f.linear(f.join_heads(f.ungroup_heads(y)), out), cache
 
     return f.linear(f.join_heads(f.attend(query, key, value, segments, scale)), out), entry

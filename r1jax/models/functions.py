@@ -56,6 +56,18 @@ def join_heads(x):
   return jax.lax.reshape(x, (b, t, n * h), out_sharding=P(BATCH, None, "tensor"))
 
 
+def group_heads(x, groups):
+  """[b, t, n, h] -> [b, t, k, m, h], m query heads per key head; key heads split over `tensor`."""
+  b, t, n, h = x.shape
+  return jax.lax.reshape(x, (b, t, groups, n // groups, h), out_sharding=P(BATCH, None, "tensor", None, None))
+
+
+def ungroup_heads(x):
+  """[b, t, k, m, h] -> [b, t, n, h]."""
+  b, t, k, m, h = x.shape
+  return jax.lax.reshape(x, (b, t, k * m, h), out_sharding=P(BATCH, None, "tensor", None))
+
+
 RopeScaling = config.Yarn | config.Llama3Rope | None
 
 
@@ -116,22 +128,14 @@ def attend(query, key, value, segments, scale):
   scores of QUERIES queries exist at one time, and the backward pass of a longer
   span computes them again, so memory grows with the length and not its square.
   """
-  t, kv = query.shape[1], key.shape[2]
-  query = jax.lax.reshape(
-    query,
-    (*query.shape[:2], kv, query.shape[2] // kv, query.shape[3]),
-    out_sharding=P(BATCH, None, "tensor", None, None),
-  )
+  t, query = query.shape[1], group_heads(query, key.shape[2])
   span = max(32, -(-t // 8))
   out = []
   for start in range(0, t, span):
     end = min(start + span, t)
     queries = query[:, start:end], segments[:, start:end], jnp.arange(start, end)
     out.append(_attend_span(*queries, key[:, :end], value[:, :end], segments[:, :end], scale))
-  out = jnp.concatenate(out, axis=1)
-  return jax.lax.reshape(
-    out, (*out.shape[:2], kv * out.shape[3], out.shape[4]), out_sharding=P(BATCH, None, "tensor", None)
-  )
+  return ungroup_heads(jnp.concatenate(out, axis=1))
 
 
 def _attend_span(query, segment, position, key, value, segments, scale):
