@@ -3,6 +3,7 @@
 `apply` runs whole rows, or the newest token of every completion against a cache.
 """
 
+import functools
 from typing import NamedTuple
 
 from flax import linen as nn
@@ -89,9 +90,18 @@ def stack(c: config.Model, count: int, remat: bool):
 
 
 def embed(embedding, tokens, dtype):
-  """Rows of embedding[v, d] for tokens[b, t] -> [b, t, d]."""
-  embedding = reshard(embedding, P(None, None)).astype(dtype)
-  return embedding.at[tokens].get(out_sharding=P(BATCH, None, None))
+  """Rows of embedding[v, d] for tokens[b, t] -> [b, t, d]; every shard of the vocabulary gives those it has."""
+  embedding = reshard(embedding, P("tensor", None)).astype(dtype)
+  if jax.sharding.get_abstract_mesh().shape["tensor"] == 1:
+    return embedding.at[tokens].get(out_sharding=P(BATCH, None, None))
+
+  @functools.partial(jax.shard_map, in_specs=(P("tensor", None), P(BATCH)), out_specs=P(BATCH), check_vma=False)
+  def look_up(rows, tokens):
+    place = tokens - jax.lax.axis_index("tensor") * len(rows)
+    here = (place >= 0) & (place < len(rows))
+    return jax.lax.psum(jnp.where(here[..., None], rows[jnp.where(here, place, 0)], 0), "tensor")
+
+  return look_up(embedding, reshard(tokens, P(BATCH, None)))
 
 
 # ---- the functions the rest of the program uses

@@ -174,11 +174,15 @@ def test_draws_are_the_same_for_any_split_of_the_batch(model, params):
   same_draws(whole, jax.tree.map(lambda *x: np.concatenate(x), *parts))
 
 
-@pytest.mark.parametrize("shape", [dict(data=4), dict(expert=4), dict(expert=2, tensor=2)], ids=str)
-def test_draws_are_the_same_on_four_devices(model, params, random_params, on_devices, shape):
-  expected = run(model, params)
+SHAPES = [dict(data=8), dict(data=4, expert=2), dict(data=2, expert=2, tensor=2), dict(expert=8)]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_draws_are_the_same_on_eight_devices(model, params, random_params, on_devices, shape):
+  twice = np.arange(8) % 4
+  expected = run(model, params, twice)
   with on_devices(**shape):
-    found = run(model, sharpened(random_params(model)))
+    found = run(model, sharpened(random_params(model)), twice)
   same_draws(found, expected)
 
 

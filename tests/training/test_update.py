@@ -1,4 +1,4 @@
-"""One update: the same on one device and on four, in one micro-batch and in four, and harmless when not finite."""
+"""One update: the same on one device and on eight, in one micro-batch and in four, and harmless when not finite."""
 
 import functools
 
@@ -98,11 +98,11 @@ def on_one(step, on_devices):
     return step()
 
 
-SHAPES = [dict(data=2, expert=2), dict(expert=4), dict(expert=2, tensor=2)]
+SHAPES = [dict(data=8), dict(data=4, expert=2), dict(data=2, expert=2, tensor=2), dict(expert=8)]
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_loss_gradients_and_update_are_the_same_on_four_devices(step, on_one, on_devices, shape):
+def test_loss_gradients_and_update_are_the_same_on_eight_devices(step, on_one, on_devices, shape):
   with on_devices(**shape):
     found = step()
   assert_same_update(found, on_one)
