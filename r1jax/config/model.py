@@ -181,6 +181,9 @@ class Mesh:
   data: int = 1  # batch and FSDP
   expert: int = 1  # experts, and the batch outside them
   tensor: int = 1  # heads and vocabulary
+  # Sampling reads a copy of the weights in the activations' dtype that `data` does not split: else every token gathers
+  # what FSDP has split. A chip needs 2 bytes for each weight of its part of experts and heads, while it samples.
+  gather: bool = False
 
   def validate(self):
     at_least(1, "mesh", self, "data", "expert", "tensor")

@@ -50,8 +50,9 @@ def run(stage: config.RL, run: Run, params):
     for step in range(int(state.step), stage.steps, updates):
       if run.stop.asked():
         break
-      policy = run.policy(stage, lora.merge(state.params, model.activations))
-      watch.curve(step, policy.params)
+      with log.phase("layout"):
+        policy = run.policy(stage, lora.merge(state.params, model.activations))
+      watch.curve(step, policy)
       if stage.kl and step % stage.reference_every == 0:
         reference = None  # before there is another
         reference = copy(lora.trained(state.params))
@@ -81,7 +82,7 @@ def run(stage: config.RL, run: Run, params):
     run.stop.end(f"after update {int(state.step)} of {stage.name!r}")
     params = states.result(state)
     del state, reference
-    watch.curve(stage.steps, params)
+    watch.curve(stage.steps, run.policy(stage, params))
   return params
 
 

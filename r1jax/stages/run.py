@@ -6,9 +6,12 @@ import json
 import pathlib
 from typing import Any, NamedTuple
 
+import jax
+
 from r1jax import config, processes
 from r1jax.data.prompts import Prompter
 from r1jax.data.tokenizer import Tokenizer
+from r1jax.training import state as states
 from r1jax.training.checkpoints import Checkpoints, params_sha256
 from r1jax.types import Problem
 
@@ -60,5 +63,8 @@ class Run:
     return Prompter(template, self.tokenizer)
 
   def policy(self, stage: config.Stage, params) -> Policy:
-    """The stage's weights, and how they are asked."""
-    return Policy(self.experiment.model_of(stage), params, self.prompter(stage))
+    """The stage's weights, in the layout they are sampled from, and how they are asked."""
+    model = self.experiment.model_of(stage)
+    if self.experiment.mesh.gather:
+      params = jax.block_until_ready(states.for_sampling(params, c=model))
+    return Policy(model, params, self.prompter(stage))

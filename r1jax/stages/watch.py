@@ -69,11 +69,11 @@ class Watch:
     self.models = sorted({reward.name for _, reward in given(stage.rewards)})  # rewards that are reward models'
     self.described_before: list[dict[str, float]] | None = None  # of the rollouts so far; None: not read yet
 
-  def curve(self, step: int, params):
+  def curve(self, step: int, policy):
     """Draws a point of the learning curve where one is due: every so often, and at the end."""
     every = self.stage.evaluate_every
     if every and (step % every == 0 or step == self.stage.steps):
-      answers = evaluate.answer(self.run, self.run.policy(self.stage, params), self.exam, self.grader)
+      answers = evaluate.answer(self.run, policy, self.exam, self.grader)
       Curve(self.run.folder(self.stage.name)).add({"step": step} | evaluate.summarize(self.exam, answers))
 
   def rollout(self, step: int, prompts, rollouts, rewards, advantages, texts):

@@ -20,7 +20,7 @@ from typing import Any
 from flax import struct
 import jax
 import jax.numpy as jnp
-from jax.sharding import NamedSharding
+from jax.sharding import NamedSharding, reshard
 
 from r1jax import config, mesh
 from r1jax.models import transformer
@@ -58,6 +58,21 @@ def abstract_params(c: config.Model, declare=transformer.declare):
   here = jax.sharding.get_abstract_mesh() if here.empty else here
   shape = lambda w: jax.ShapeDtypeStruct(w.value.shape, jnp.float32, sharding=NamedSharding(here, mesh.spec(w.names)))
   return _declared(c, lambda path, w: shape(w), declare)
+
+
+@functools.partial(jax.jit, static_argnames="c")
+def for_sampling(params, *, c: config.Model):
+  """A copy of the weights to be read at every token: what FSDP has split is whole, matrices as products take them.
+
+  The router stays as it is, since it chooses in float32: draws are those of the training layout, bit for bit.
+  """
+
+  def move(path, declared, x):
+    matrix = x.ndim > 1 and not precision.is_vector(path) and path[-1].key != "router"
+    return reshard(x.astype(c.activations) if matrix else x, mesh.used_spec(declared.names))
+
+  is_weight = lambda x: isinstance(x, Named)
+  return jax.tree_util.tree_map_with_path(move, transformer.declare(c), params, is_leaf=is_weight)
 
 
 def create(params, optimizer, parameters: str = "float32", adapters: config.Lora | None = None, seed: int = 0):

@@ -13,6 +13,7 @@ from r1jax.data.packing import lay_out, pack
 from r1jax.mesh import to_global, to_local
 from r1jax.models import scoring, transformer
 from r1jax.rl import sampling as s
+from r1jax.training import state as states
 from r1jax.types import TokenBatch
 
 ENDS, PAD, GROUP, LIMIT = (2, 7), 0, 3, 10
@@ -184,6 +185,21 @@ def test_draws_are_the_same_on_eight_devices(model, params, random_params, on_de
   with on_devices(**shape):
     found = run(model, sharpened(random_params(model)), twice)
   same_draws(found, expected)
+
+
+@pytest.mark.parametrize("activations", ["float32", "bfloat16"])
+def test_weights_gathered_for_sampling_draw_bit_for_bit_the_same(model, random_params, on_devices, activations):
+  c, twice = dataclasses.replace(model, activations=activations), np.arange(8) % 4
+  with on_devices(data=2, expert=2, tensor=2):
+    params = sharpened(random_params(c))
+    expected = run(c, params, twice)
+    gathered = states.for_sampling(params, c=c)
+    found = run(c, gathered, twice)
+  jax.tree.map(np.testing.assert_array_equal, found, expected)
+  specs = {str(x.sharding.spec) for x in jax.tree.leaves(gathered)}
+  assert not any("data" in spec for spec in specs) and any("tensor" in spec for spec in specs)
+  blocks = gathered["blocks"]["experts"]
+  assert blocks["gate"].dtype == activations and blocks["router"].dtype == "float32"
 
 
 def test_grouped_query_attention_draws_the_same_on_four_devices(model, grouped_query, random_params, on_devices):
