@@ -254,7 +254,7 @@ def lineage(stage, run: Run) -> dict:
   needs = {(what, name) for _, what, name in stage.needs() if what != "policy"}
   return {
     "stage": stage.name,
-    "config_sha256": identity(e),
+    "config_sha256": config_sha256(e),
     "stage_sha256": config_sha256(stage),
     "code": f"r1jax {r1jax.__version__}",
     "seed": e.seed,
@@ -266,11 +266,6 @@ def lineage(stage, run: Run) -> dict:
     + [found for source in sources_of(stage) if (found := getattr(source, "origin", lambda: None)())],
     "reward_models": [made(name, run) for what, name in sorted(needs) if what == "reward model"],
   }
-
-
-def identity(experiment: config.Experiment) -> str:
-  """The hash of what an experiment is; the devices it runs on are no part of it."""
-  return config_sha256(dataclasses.replace(experiment, mesh=config.Mesh()))
 
 
 def origin(model: config.Model) -> dict:
@@ -298,7 +293,7 @@ def report(run: Run) -> dict:
   finished = [stage for stage in run.experiment.stages if run.finished(stage.name)]
   results = {
     "stages": {stage.name: run.figures(stage.name) for stage in finished},
-    "config_sha256": identity(run.experiment),
+    "config_sha256": config_sha256(run.experiment),
     "versions": {"r1jax": r1jax.__version__} | {name: importlib.metadata.version(name) for name in VERSIONS},
   }
   if jax.process_index() == 0:

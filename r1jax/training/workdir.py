@@ -28,8 +28,9 @@ def config_dict(experiment: Any) -> dict[str, Any]:
 
 
 def config_sha256(experiment: Any) -> str:
-  """SHA-256 of the config as sorted JSON: equal where every field is."""
-  return hashlib.sha256(_json(config_dict(experiment), sort_keys=True).encode()).hexdigest()
+  """SHA-256 of the config as sorted JSON: equal where every field is but the mesh, which says where it runs."""
+  fields = {name: value for name, value in config_dict(experiment).items() if name != "mesh"}
+  return hashlib.sha256(_json(fields, sort_keys=True).encode()).hexdigest()
 
 
 def claim(workdir: str | os.PathLike, experiment: Any) -> pathlib.Path:
@@ -54,9 +55,9 @@ def _claim(folder, ours):
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder):
       pass
-    theirs = json.loads(path.read_text()) if path.exists() else ours
-    found = [field for field in differences(theirs, ours) if not field.startswith("mesh.")]
-    if not found:
+    theirs = json.loads(path.read_text()) if path.exists() else None
+    found = [field for field in differences(theirs or ours, ours) if not field.startswith("mesh.")]
+    if theirs != ours and not found:
       write_json(path, ours)
   except OSError as error:
     raise ValueError(f"--workdir={folder} cannot be written ({error.strerror}); choose another --workdir.") from error

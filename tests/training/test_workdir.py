@@ -7,8 +7,10 @@ import os
 import numpy as np
 import pytest
 
+from r1jax import config
 from r1jax.training import workdir
 from r1jax.training.workdir import claim, config_dict, config_sha256, write_json
+from tests.experiments import small
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -129,3 +131,14 @@ def test_a_reader_keeps_the_old_file_while_it_is_replaced(tmp_path):
     write_json(tmp_path / "a.json", {"a": 2})
     assert json.load(reader) == {"a": 1}
   assert json.loads((tmp_path / "a.json").read_text()) == {"a": 2}
+
+
+def test_a_run_goes_on_on_another_mesh_and_with_nothing_else_changed(tmp_path):
+  experiment = small.get_config()
+  claim(tmp_path, experiment)
+  moved = dataclasses.replace(experiment, mesh=config.Mesh(data=4, gather=True))
+  assert config_sha256(moved) == config_sha256(experiment)
+  claim(tmp_path, moved)
+  assert json.loads((tmp_path / "config.json").read_text())["mesh"]["data"] == 4
+  with pytest.raises(ValueError, match="seed: 0 -> 1"):
+    claim(tmp_path, dataclasses.replace(moved, seed=1))
