@@ -82,7 +82,7 @@ def train():
     jax.config.update("jax_compilation_cache_dir", str(pathlib.Path("~/.cache/r1jax/xla").expanduser()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
   started = time.monotonic()
-  with jax.set_mesh(mesh.make(experiment.mesh)):
+  with jax.set_mesh(mesh.learner(experiment)):
     pipeline.execute(experiment, workdir, tuple(STAGES.value))
   if jax.process_index() == 0:
     print(f"{workdir}/results.json holds every figure; {time.monotonic() - started:.0f} seconds in all.")

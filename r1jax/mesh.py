@@ -44,6 +44,30 @@ def make(mesh: config.Mesh, devices=None) -> jax.sharding.Mesh:
   return jax.make_mesh(shape, AXES, devices=devices, axis_types=(AxisType.Explicit,) * 3)
 
 
+def learner(experiment: config.Experiment) -> jax.sharding.Mesh:
+  """The mesh that trains: of all devices, or of those before the actors'."""
+  devices = jax.devices()
+  actors = experiment.actors and np.prod((experiment.actors.data, experiment.actors.expert, experiment.actors.tensor))
+  return make(experiment.mesh, devices[: len(devices) - actors] if actors else devices)
+
+
+def actors(experiment: config.Experiment) -> jax.sharding.Mesh | None:
+  """The mesh that samples, of the last devices; None where the learner's does.
+
+  Raises:
+    ValueError: there are several processes, which would need actors in each of them.
+  """
+  if experiment.actors is None:
+    return None
+  if jax.process_count() > 1:
+    raise ValueError(
+      f"actors sample beside the learner in one process, and there are {jax.process_count()}; leave actors out, or "
+      "run on one host."
+    )
+  wanted = experiment.actors
+  return make(wanted, jax.devices()[-wanted.data * wanted.expert * wanted.tensor :])
+
+
 def spec(names) -> P:
   """The PartitionSpec of a weight with these logical axis names."""
   return P(*(MESH_AXES.get(name) for name in names))

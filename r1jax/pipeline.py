@@ -10,7 +10,7 @@ import time
 import jax
 
 import r1jax
-from r1jax import config, processes, published
+from r1jax import config, mesh, processes, published
 from r1jax.data import problems as data
 from r1jax.data.tokenizer import Tokenizer, open_tokenizer
 from r1jax.errors import sentence
@@ -46,6 +46,7 @@ def execute(experiment: config.Experiment, workdir: pathlib.Path, only: tuple[st
     workdir=workdir,
     tokenizer=tokenizer_of(experiment, workdir),
     held_out=held_out,
+    actors=mesh.actors(experiment),
     benchmarks={b.name: evaluate.benchmark(b, experiment.evaluation) for b in experiment.evaluation.benchmarks},
   )
   wanted = [stage for stage in experiment.stages if not only or stage.name in only]

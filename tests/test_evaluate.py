@@ -117,12 +117,12 @@ def test_held_out_problems_of_every_kind_are_graded_wherever_the_answer_stands(a
 def test_a_rollout_is_sampled_in_as_many_calls_as_the_stage_says(a_run, monkeypatch):
   problems = [Problem(f"p{i}", f"{i}+0", str(i), "number", "arithmetic") for i in range(6)]
   policy = Policy(monkeypatch, lambda text, row, i: f"<think>t</think><answer>{row + (i == 3)}</answer>")
-  prompts = rl.data.make_prompts(problems, Prompter(config.Template(text="{question}"), a_run.tokenizer), 10)
+  asking = ASKED._replace(prompter=Prompter(config.Template(text="{question}"), a_run.tokenizer))
   for at_once, calls in ((0, 1), (2, 3), (3, 2)):
     stage = dataclasses.replace(small.zero(), prompts_at_once=at_once, group_size=4)
     policy.calls.clear()
     with Workers(1) as workers, Scorer(stage.rewards, workers) as scorer:
-      rollouts, texts, scores = rl.roll_out(a_run, stage, ASKED, prompts, None, scorer)
+      _, rollouts, texts, scores, *_ = rl.roll_out(a_run, stage, scorer, {}, problems, 0, asking)
       rewards = rl.join([score.result() for score in scores])
     assert len(policy.calls) == calls == len(scores) and [text for asked in policy.calls for text in asked] == [
       p.question for p in problems

@@ -61,6 +61,7 @@ class Experiment:
   playground: Playground | None = None  # None: everything is asked from sources of problems
   model: Model
   mesh: Mesh
+  actors: Mesh | None = None  # of the devices that sample, behind those of `mesh`; None: the same do both
   stages: tuple[Any, ...]  # subclasses of Stage, each after those it takes something from
   evaluation: Evaluation
 
@@ -81,6 +82,7 @@ class Experiment:
         raise ValueError(
           f"{stage.name}: curve_samples={stage.curve_samples} must be a multiple of evaluation.majority={votes}."
         )
+    self._check_actors()
     self._check_schedule()
     self.evaluation.validate()
     self.mesh.check_rows("evaluation", {"problems_at_once": self.evaluation.problems_at_once})
@@ -103,6 +105,22 @@ class Experiment:
     takers += [] if foreign else ["the tokenizer of a model that is not published"]
     if takers:
       raise ValueError(f"{takers[0]} needs a playground where nothing else is given; set playground or give a source.")
+
+  def _check_actors(self):
+    """Raises a ValueError where actors cannot take the prompts of a call, or a stage needs what is not there."""
+    if self.actors is None:
+      ahead = next((stage for stage in self.stages if getattr(stage, "staleness", 0)), None)
+      if ahead is not None:
+        raise ValueError(
+          f"{ahead.name}: staleness={ahead.staleness} needs devices that sample while others train; set actors, or "
+          "staleness=0."
+        )
+      return
+    self.actors.validate()
+    self.actors.check_rows("evaluation on actors", {"problems_at_once": self.evaluation.problems_at_once})
+    for stage in self.stages:
+      prompts = {name: n for name, n in stage.row_counts().items() if "rollout" in name or "prompts" in name}
+      self.actors.check_rows(f"{stage.name} on actors", prompts)
 
   def _check_schedule(self):
     """Raises a ValueError where a stage takes something that no earlier stage makes, or of another model."""

@@ -219,6 +219,8 @@ class RL(Stage):
   problems: Any = None  # a Mixture or a source of r1jax.data; None: the playground's, without end
   later_problems: Any = None  # what `problems` gives way to, e.g. with general questions in it
   later_from: int = 0  # update at which it does: the paper's last 400 of 1,700 (v2 3.2.2)
+  staleness: int = 0  # rollouts that actors (experiment.actors) draw ahead of the one that is learned from
+  importance_cap: float = 2.0  # of p_now / p_drawn, by which a token that older weights drew counts
   prompts_at_once: int = 0  # prompts sampled from in one call, while those before are scored; 0: all of a rollout
   rewards: tuple[Any, ...]  # objects of r1jax.rewards
   reward_workers: int = 2  # processes that score
@@ -245,6 +247,7 @@ class RL(Stage):
     at_least(1, self.name, self, "steps", "batch_size", "rollout_size", "reward_workers")
     at_least(1, self.name, self, "row_length", "microbatch_rows", "reference_every", "save_rollouts_every")
     at_least(0, self.name, self, "evaluate_every", "clip_low", "clip_high", "kl", "prompts_at_once")
+    at_least(0, self.name, self, "staleness", "importance_cap")
     self.optimizer.validate(self.name)
     if self.lora is not None:
       self.lora.validate(self.name, self.optimizer)

@@ -230,7 +230,7 @@ def describe(workdir: pathlib.Path, config: dict, results: dict, stages: list[di
   code = [str(lineage["code"]) for lineage in lineages if lineage.get("code")]
   if not code and isinstance(results.get("versions"), dict):
     code = [f"r1jax {results['versions'].get('r1jax', '?')}"]
-  fields = {name: value for name, value in config.items() if name != "mesh"}  # as training.workdir.config_sha256
+  fields = {name: value for name, value in config.items() if name not in ("mesh", "actors")}  # as training.workdir
   digest = hashlib.sha256(json.dumps(fields, ensure_ascii=False, sort_keys=True).encode()).hexdigest()
   return {
     "name": str(config.get("name", workdir.name)),

@@ -1,5 +1,6 @@
 """Evaluation on held-out problems and benchmarks: pass@1 over k samples, pass@k, majority vote (DeepSeek-R1 v2 D.1)."""
 
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -139,12 +140,13 @@ def put_together(exam: Exam, prefill: str, parts: list) -> Answers:
 
 def draw(run: Run, policy: Policy, prompts, key, sampling: config.Sampling, group: int):
   """`sample` on this process's prompts: Rollouts with numpy leaves."""
-  tokens, lengths, rows = mesh.to_global((prompts.tokens, prompts.lengths, prompts.rows))
-  rollouts = sample(
-    policy.params, tokens, lengths, rows, key, c=policy.model, sampling=sampling, group_size=group,
-    ends=policy.prompter.ends, pad=policy.prompter.pad,
-  )  # fmt: skip
-  return mesh.to_local(rollouts)
+  with jax.set_mesh(policy.mesh) if policy.mesh is not None else contextlib.nullcontext():
+    tokens, lengths, rows = mesh.to_global((prompts.tokens, prompts.lengths, prompts.rows))
+    rollouts = sample(
+      policy.params, tokens, lengths, rows, key, c=policy.model, sampling=sampling, group_size=group,
+      ends=policy.prompter.ends, pad=policy.prompter.pad,
+    )  # fmt: skip
+    return mesh.to_local(rollouts)
 
 
 def summarize(exam: Exam, answers: Answers) -> dict:

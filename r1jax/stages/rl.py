@@ -1,6 +1,8 @@
 """R1-Zero: GRPO with rule-based rewards on a base model (DeepSeek-R1 v1 section 2.2). Start reading here."""
 
+from collections.abc import Iterator
 import functools
+import time
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +18,7 @@ from r1jax.rewards import Rewards, Scorer, Workers, join
 from r1jax.rl import grpo
 from r1jax.rl.advantages import group_advantages, make_experience, split_minibatches
 from r1jax.stages import critics as reward_models, evaluate
+from r1jax.stages.actors import Actors, Drawn, catch_up
 from r1jax.stages.run import Policy, Run
 from r1jax.stages.watch import Watch
 from r1jax.training import lora, optimizer as optimizers, state as states
@@ -36,14 +39,15 @@ def run(stage: config.RL, run: Run, params):
   exam = evaluate.held_out(e.evaluation, run.held_out, stage.curve_samples)
   critics = reward_models.open_critics(stage, run)
   folder = run.folder(stage.name)
+  batches = data.batches(run.problems[stage.name], stage.rollout_size // stage.group_size)
   with (
     Workers(stage.reward_workers, stage.reward_limit) as workers,
     Scorer(stage.rewards, workers) as scorer,
     Scorer(exam.rewards, workers) as grader,
     Checkpoints(folder / "checkpoints", stage.checkpoints.every, stage.checkpoints.keep) as checkpoints,
     Log(folder, stage.name, stage.steps, COLUMNS) as log,
+    Actors(stage, batches, functools.partial(roll_out, run, stage, scorer, critics)) as actors,
   ):
-    batches = data.batches(run.problems[stage.name], stage.rollout_size // stage.group_size)
     state, reference = resume(stage, checkpoints, batches, state)
     watch = Watch(stage, run, log, scorer, exam, grader)
     save = functools.partial(save_if_due, stage, run.stop, checkpoints)
@@ -56,29 +60,27 @@ def run(stage: config.RL, run: Run, params):
       if stage.kl and step % stage.reference_every == 0:
         reference = None  # before there is another
         reference = copy(lora.trained(state.params))
-      place = batches.get_state()
       with log.phase("rollout"):
-        prompts = data.make_prompts(next(batches), policy.prompter, stage.sampling.max_prompt)
-        rolled_out = roll_out(run, stage, policy, prompts, rollout_key(e.seed, step), scorer, critics)
+        drawn = actors.next(step, policy)
         del policy  # with adapters, a copy of the weights
-      if rolled_out is None:
-        save(step, state, reference, place)
+      if drawn is None:
+        save(step, state, reference, actors.place())
         break
-      rollouts, texts, scores = rolled_out
       with log.phase("reward"):
-        rewards = of_part(join([score.result() for score in scores]))
+        rewards = of_part(join([score.result() for score in drawn.scores]))
         advantages = group_advantages(rewards.total.reshape(-1, stage.group_size), stage.normalize_std)
-      watch.rollout(step, prompts, rollouts, rewards, advantages, texts)
-      for i, chosen in enumerate(split_minibatches(rollouts.lengths.size, updates, e.seed + step)):
+      watch.rollout(step, drawn, rewards, advantages)
+      minibatches = experiences(stage, model, state.params, drawn, advantages, e.seed + step, updates)
+      for i in range(updates):
         with log.phase("train"):
-          experience = make_experience(prompts, rollouts, advantages, chosen, stage)
+          experience = next(minibatches)
           if stage.kl:
             experience = add_reference(model, reference, state.params, experience)
           state, metrics = train(state, experience)
           jax.block_until_ready(metrics)  # the next rollout needs these weights; the seconds belong here
         watch.update(step + i, metrics, first=i == 0)
       watch.settle()
-      save(step + updates, state, reference, batches.get_state())
+      save(step + updates, state, reference, actors.place())
     run.stop.end(f"after update {int(state.step)} of {stage.name!r}")
     params = states.result(state)
     del state, reference
@@ -152,14 +154,15 @@ def rollout_key(seed: int, step: int):
   return jax.random.fold_in(jax.random.key(seed), step)
 
 
-def roll_out(run: Run, stage: config.RL, policy: Policy, prompts, key, scorer: Scorer, critics=None):
+def roll_out(run: Run, stage: config.RL, scorer: Scorer, critics, problems, step: int, policy: Policy) -> Drawn | None:
   """Samples from all prompts, `prompts_at_once` in a call, and has each part scored while the next one is sampled.
 
   Reward models, `critics` by name, score it first: they run on the same devices as the sampler.
 
-  Returns: Rollouts (numpy leaves), their texts [p][g], and a Future of Rewards per part, in order; None where the
-    run is to stop.
+  Returns: the rollout of update `step`; None where the run is to stop.
   """
+  started, key = time.perf_counter(), rollout_key(run.experiment.seed, step)
+  prompts = data.make_prompts(problems, policy.prompter, stage.sampling.max_prompt)
   at_once = stage.prompts_at_once // mesh.part()[1] or len(prompts.problems)
   rollouts, texts, scores = [], [], []
   for start in range(0, len(prompts.problems), at_once):
@@ -171,11 +174,21 @@ def roll_out(run: Run, stage: config.RL, policy: Policy, prompts, key, scorer: S
     problems = [p for p in part.problems for _ in range(stage.group_size)]
     flat = [text for group in written for text in group]
     prefill, lengths = policy.prompter.prefill, drawn.lengths.reshape(-1)
-    given = reward_models.judge(critics or {}, stage.rewards, problems, flat, prefill)
+    given = reward_models.judge(critics, stage.rewards, problems, flat, prefill)
     scores.append(scorer.submit(problems, flat, prefill, lengths, given))
     rollouts.append(drawn)
     texts += written
-  return jax.tree.map(lambda *parts: np.concatenate(parts), *rollouts), texts, scores
+  rollouts = jax.tree.map(lambda *parts: np.concatenate(parts), *rollouts)
+  return Drawn(prompts, rollouts, texts, scores, time.perf_counter() - started)
+
+
+def experiences(stage, c: config.Model, params, drawn: Drawn, advantages, seed: int, updates: int) -> Iterator:
+  """The micro-batches of each update of a rollout; of one drawn by older weights, as `params` see it."""
+  chosen = split_minibatches(drawn.rollouts.lengths.size, updates, seed)
+  found = (make_experience(drawn.prompts, drawn.rollouts, advantages, each, stage) for each in chosen)
+  if not drawn.behind:
+    return found
+  return iter([catch_up(c, params, each, stage.importance_cap) for each in found])  # before the first update
 
 
 def of_part(rewards):

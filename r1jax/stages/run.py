@@ -22,6 +22,7 @@ class Policy(NamedTuple):
   model: config.Model
   params: Any
   prompter: Prompter
+  mesh: jax.sharding.Mesh | None = None  # where they lie; None: on the current one
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -30,6 +31,7 @@ class Run:
   workdir: pathlib.Path
   tokenizer: Tokenizer
   held_out: tuple[Problem, ...]  # the evaluation problems of the playground
+  actors: jax.sharding.Mesh | None = None  # the devices that sample, where they are others than train
   benchmarks: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # evaluate.Exam by name
   problems: dict[str, Any] = dataclasses.field(default_factory=dict)  # what each stage asks, by the stage's name
   stop: processes.Stop = dataclasses.field(default_factory=processes.Stop)  # whether it is to save and end
@@ -65,6 +67,8 @@ class Run:
   def policy(self, stage: config.Stage, params) -> Policy:
     """The stage's weights, in the layout they are sampled from, and how they are asked."""
     model = self.experiment.model_of(stage)
-    if self.experiment.mesh.gather:
+    if self.actors is not None:
+      params = jax.block_until_ready(states.send(params, model, self.actors))
+    elif self.experiment.mesh.gather:
       params = jax.block_until_ready(states.for_sampling(params, c=model))
-    return Policy(model, params, self.prompter(stage))
+    return Policy(model, params, self.prompter(stage), self.actors)

@@ -76,11 +76,12 @@ class Watch:
       answers = evaluate.answer(self.run, policy, self.exam, self.grader)
       Curve(self.run.folder(self.stage.name)).add({"step": step} | evaluate.summarize(self.exam, answers))
 
-  def rollout(self, step: int, prompts, rollouts, rewards, advantages, texts):
+  def rollout(self, step: int, drawn, rewards, advantages):
     """Measures and saves a fresh rollout; raises RuntimeError where preflight says stop."""
-    prefill = self.prefill
+    prefill, (prompts, rollouts, texts) = self.prefill, drawn[:3]
     self.described = describe(prompts, rollouts, rewards, advantages, texts, prefill, self.models)
-    self.described["time/rollout_tokens_per_second"] = float(rollouts.lengths.sum() / self.log.spent("rollout"))
+    self.described["time/rollout_tokens_per_second"] = float(rollouts.lengths.sum() / drawn.seconds)
+    self.described["rollout/behind"] = drawn.behind
     self.checks(step, rewards)
     self.hacking(step)
     if step % self.stage.save_rollouts_every < self.stage.rollout_size // self.stage.batch_size:

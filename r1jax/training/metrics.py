@@ -77,10 +77,6 @@ class Log:
     finally:
       self._seconds[f"time/{name}"] += time.perf_counter() - start
 
-  def spent(self, name: str) -> float:
-    """Seconds of a phase since the last step was handed in."""
-    return self._seconds[f"time/{name}"]
-
   def write(self, step: int, metrics: dict[str, float | jax.Array]) -> dict[str, float]:
     """Hands in the metrics of a step (scalars), and reads and writes those of the step before.
 

@@ -67,12 +67,23 @@ def for_sampling(params, *, c: config.Model):
   The router stays as it is, since it chooses in float32: draws are those of the training layout, bit for bit.
   """
 
-  def move(path, declared, x):
-    matrix = x.ndim > 1 and not precision.is_vector(path) and path[-1].key != "router"
-    return reshard(x.astype(c.activations) if matrix else x, mesh.used_spec(declared.names))
+  move = lambda declared, x: reshard(x, mesh.used_spec(declared.names))
+  return jax.tree.map(move, transformer.declare(c), _narrow(params, c=c), is_leaf=lambda x: isinstance(x, Named))
 
-  is_weight = lambda x: isinstance(x, Named)
-  return jax.tree_util.tree_map_with_path(move, transformer.declare(c), params, is_leaf=is_weight)
+
+@functools.partial(jax.jit, static_argnames="c")
+def _narrow(params, *, c: config.Model):
+  """The weights as products take them: matrices in the activations' dtype, but the router's."""
+  is_matrix = lambda path, x: x.ndim > 1 and not precision.is_vector(path) and path[-1].key != "router"
+  cast = lambda path, x: x.astype(c.activations) if is_matrix(path, x) else x
+  return jax.tree_util.tree_map_with_path(cast, params)
+
+
+def send(params, c: config.Model, to: jax.sharding.Mesh):
+  """A copy of the weights on the devices of another mesh, as `for_sampling` makes it."""
+  at = lambda declared: NamedSharding(to, mesh.used_spec(declared.names))
+  shardings = jax.tree.map(at, transformer.declare(c), is_leaf=lambda x: isinstance(x, Named))
+  return jax.device_put(_narrow(params, c=c), shardings)
 
 
 def create(params, optimizer, parameters: str = "float32", adapters: config.Lora | None = None, seed: int = 0):

@@ -14,6 +14,7 @@ import numpy as np
 
 from r1jax import processes
 
+DEVICES = ("mesh", "actors")  # fields that say where an experiment runs, and not what it is
 _MOST = 12  # differing fields that are named
 _ABSENT = "(absent)"
 
@@ -28,15 +29,15 @@ def config_dict(experiment: Any) -> dict[str, Any]:
 
 
 def config_sha256(experiment: Any) -> str:
-  """SHA-256 of the config as sorted JSON: equal where every field is but the mesh, which says where it runs."""
-  fields = {name: value for name, value in config_dict(experiment).items() if name != "mesh"}
+  """SHA-256 of the config as sorted JSON: equal where every field is but DEVICES."""
+  fields = {name: value for name, value in config_dict(experiment).items() if name not in DEVICES}
   return hashlib.sha256(_json(fields, sort_keys=True).encode()).hexdigest()
 
 
 def claim(workdir: str | os.PathLike, experiment: Any) -> pathlib.Path:
   """Makes `workdir` the folder of this experiment, or checks that it already is.
 
-  The mesh is not part of what an experiment is: a run goes on on other devices. Only process 0 touches the disk.
+  A run may go on on other DEVICES. Only process 0 touches the disk.
 
   Returns:
     The folder.
@@ -56,7 +57,7 @@ def _claim(folder, ours):
     with tempfile.TemporaryFile(dir=folder):
       pass
     theirs = json.loads(path.read_text()) if path.exists() else None
-    found = [field for field in differences(theirs or ours, ours) if not field.startswith("mesh.")]
+    found = [field for field in differences(theirs or ours, ours) if not field.startswith(DEVICES)]
     if theirs != ours and not found:
       write_json(path, ours)
   except OSError as error:
