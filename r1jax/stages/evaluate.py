@@ -1,11 +1,11 @@
 """Evaluation on held-out problems and benchmarks: pass@1 over k samples, pass@k, majority vote (DeepSeek-R1 v2 D.1)."""
 
-import contextlib
 import dataclasses
 import json
 import pathlib
 
 import jax
+from jax.sharding import NamedSharding, PartitionSpec as P
 import numpy as np
 
 from r1jax import config, mesh
@@ -140,7 +140,9 @@ def put_together(exam: Exam, prefill: str, parts: list) -> Answers:
 
 def draw(run: Run, policy: Policy, prompts, key, sampling: config.Sampling, group: int):
   """`sample` on this process's prompts: Rollouts with numpy leaves."""
-  with jax.set_mesh(policy.mesh) if policy.mesh is not None else contextlib.nullcontext():
+  with jax.set_mesh(policy.mesh or jax.sharding.get_mesh()):
+    if policy.mesh:
+      key = jax.device_put(key, NamedSharding(policy.mesh, P()))
     tokens, lengths, rows = mesh.to_global((prompts.tokens, prompts.lengths, prompts.rows))
     rollouts = sample(
       policy.params, tokens, lengths, rows, key, c=policy.model, sampling=sampling, group_size=group,
