@@ -28,6 +28,7 @@ class Optimizer:
   # masters have what their roundings have lost.
   parameters: str = "float32"
   moments: str = "float32"  # AdamW's; or "bfloat16", as DeepSeek-V3 3.3.2 has them
+  offload: bool = False  # the moments are in the host's memory between updates, and cross to the device for each
 
   def validate(self, stage: str):
     at_least(0, f"{stage}: optimizer", self, "learning_rate", "warmup", "final_rate", "beta1", "beta2", "weight_decay")

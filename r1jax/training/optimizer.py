@@ -39,7 +39,14 @@ def make(optimizer: config.Optimizer, steps: int) -> optax.GradientTransformatio
     ),
   )
 
-  return whole if optimizer.moments == "float32" else kept_in_bfloat16(whole)
+  whole = whole if optimizer.moments == "float32" else kept_in_bfloat16(whole)
+  return begun_on_host(whole) if optimizer.offload else whole
+
+
+def begun_on_host(transformation: optax.GradientTransformation) -> optax.GradientTransformation:
+  """The same with a state that is made in the host's memory; training.update brings it back there every time."""
+  put = lambda x: jax.device_put(x, jax.memory.Space.Host) if x.ndim else x
+  return transformation._replace(init=lambda params: jax.tree.map(put, transformation.init(params)))
 
 
 def kept_in_bfloat16(transformation: optax.GradientTransformation) -> optax.GradientTransformation:

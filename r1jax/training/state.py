@@ -103,9 +103,21 @@ def create(params, optimizer, parameters: str = "float32", adapters: config.Lora
 def abstract_state(params, optimizer, parameters: str = "float32", adapters: config.Lora | None = None):
   """Shapes, dtypes and shardings of what `create` makes of `abstract_params`."""
   step = jax.ShapeDtypeStruct((), jnp.int32)
-  shapes_of = lambda function: functools.partial(jax.eval_shape, function)
+  shapes_of = lambda function: functools.partial(_shapes_of, function)
   make = lambda name, shape, std, mean, at: jax.ShapeDtypeStruct(shape, jnp.float32, sharding=at)
   return _begin(step, params, optimizer, parameters, adapters, shapes_of, lambda w: lora.add(w, adapters, 0, make))
+
+
+def _shapes_of(function, *args):
+  """jax.eval_shape with the kind of memory, which that forgets."""
+  closed, shapes = jax.make_jaxpr(function, return_shape=True)(*args)
+
+  def placed(x, aval):
+    if aval.memory_space != jax.memory.Space.Host:
+      return x
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=aval.sharding.with_memory_kind("pinned_host"))
+
+  return jax.tree.map(placed, shapes, jax.tree.unflatten(jax.tree.structure(shapes), closed.out_avals))
 
 
 def _begin(step, params, optimizer, parameters, adapters, call, adapt) -> TrainState:

@@ -46,13 +46,15 @@ def apply(state: TrainState, total, *, optimizer, bias_rate: float):
   norm = optax.tree.norm(gradients)
   finite = jnp.isfinite(norm)
   before = state.params if state.masters is None else state.masters
-  updates, optimizer_state = optimizer.update(gradients, state.optimizer, precision.wide(before))
+  moments = jax.tree.map(on_device, state.optimizer)
+  updates, optimizer_state = optimizer.update(gradients, moments, precision.wide(before))
   after = precision.add(before, updates, state.step)
   if load.size and bias_rate:
     after = move_bias(after, load, bias_rate)
   keep = lambda new, old: jnp.where(finite, new, old)
   after = jax.tree.map(keep, after, before)
-  optimizer_state = jax.tree.map(keep, optimizer_state, state.optimizer)
+  optimizer_state = jax.tree.map(keep, optimizer_state, moments)
+  optimizer_state = jax.tree.map(back, optimizer_state, state.optimizer)
   metrics = metrics | {"policy/gradient_norm": norm, "policy/skipped": 1.0 - finite}
   if load.size:
     mean = load.mean(1, keepdims=True)
@@ -60,6 +62,20 @@ def apply(state: TrainState, total, *, optimizer, bias_rate: float):
   if state.masters is None:
     return TrainState(state.step + 1, after, optimizer_state), metrics
   return TrainState(state.step + 1, precision.rounded(after), optimizer_state, after), metrics
+
+
+def on_host(x) -> bool:
+  return jax.typeof(x).memory_space == jax.memory.Space.Host
+
+
+def on_device(x):
+  """A part of the state that lives in the host's memory, where it can be computed with."""
+  return jax.device_put(x, jax.memory.Space.Device) if on_host(x) else x
+
+
+def back(new, old):
+  """`new` in the memory where `old` was."""
+  return jax.device_put(new, jax.memory.Space.Host) if on_host(old) else new
 
 
 def move_bias(params, load, rate: float):

@@ -1,5 +1,6 @@
 """One update: the same on one device and on eight, in one micro-batch and in four, and harmless when not finite."""
 
+import dataclasses
 import functools
 
 import jax
@@ -11,6 +12,7 @@ import pytest
 from r1jax import config, mesh
 from r1jax.rl import grpo
 from r1jax.training import optimizer as optimizers, state as states, update as updates
+from r1jax.training.checkpoints import Checkpoints
 from r1jax.types import Experience, TokenBatch
 
 ROWS, LENGTH = 8, 12
@@ -181,3 +183,28 @@ def test_the_state_is_sharded_like_the_parameters(model, random_params, on_devic
     state = states.create(params, OPTIMIZER)
     moments = optax.tree_utils.tree_get(state.optimizer, "mu")
     jax.tree.map(lambda p, m: np.testing.assert_(p.sharding.spec == m.sharding.spec), params, moments)
+
+
+@pytest.mark.parametrize("shape", [dict(), dict(data=2, expert=2)], ids=str)
+def test_moments_on_the_host_change_nothing_and_stay_there(model, loss, random_params, on_devices, tmp_path, shape):
+  rules = [optimizers.make(dataclasses.replace(STAGE.optimizer, offload=offload), 4) for offload in (False, True)]
+  found = []
+  with on_devices(**shape):
+    batches = mesh.microbatches(experience(), 1)
+    for rule in rules:
+      state = states.create(random_params(model), rule)
+      for _ in range(2):
+        state, _ = updates.update(state, batches, loss=loss, optimizer=rule, bias_rate=0.01)
+      found.append(jax.device_get(state))
+    kinds = {x.sharding.memory_kind for x in jax.tree.leaves(state.optimizer) if x.ndim}
+    abstract = states.abstract_state(states.abstract_params(model), rules[1])
+    assert kinds == {"pinned_host"} == {x.sharding.memory_kind for x in jax.tree.leaves(abstract.optimizer) if x.ndim}
+    with Checkpoints(tmp_path, 1, 1) as checkpoints:
+      checkpoints.save_if_due(2, 2, states.saved(state), {})
+    new = states.create(random_params(model), rules[1])
+    with Checkpoints(tmp_path, 1, 1) as checkpoints:
+      resumed, _, _ = states.resume(checkpoints, new)
+    assert kinds == {x.sharding.memory_kind for x in jax.tree.leaves(resumed.optimizer) if x.ndim}
+    found.append(jax.device_get(resumed))
+  for other in found[1:]:
+    jax.tree.map(np.testing.assert_array_equal, other, found[0])
