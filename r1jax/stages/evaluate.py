@@ -114,12 +114,12 @@ def answer(run: Run, policy: Policy, exam: Exam, grader: Scorer) -> Answers:
   return Answers(responses, lengths, right, scores, scored, prompter.prefill)
 
 
-def draw(run: Run, policy: Policy, prompts, key, sampling: config.Sampling, group: int):
+def draw(run: Run, policy: Policy, prompts, key, sampling: config.Sampling, group: int, record_routes: bool = False):
   """`sample` on this process's prompts: Rollouts with numpy leaves."""
   tokens, lengths, rows = mesh.to_global((prompts.tokens, prompts.lengths, prompts.rows))
   rollouts = sample(
     policy.params, tokens, lengths, rows, key, c=policy.model, sampling=sampling, group_size=group,
-    ends=policy.prompter.ends, pad=policy.prompter.pad,
+    ends=policy.prompter.ends, pad=policy.prompter.pad, record_routes=record_routes,
   )  # fmt: skip
   return mesh.to_local(rollouts)
 

@@ -118,7 +118,7 @@ def make_train(c: config.Model, stage: config.RL, optimizer):
     update,
     loss=functools.partial(grpo.loss, c, stage),
     optimizer=optimizer,
-    bias_rate=c.bias_rate,
+    bias_rate=stage.bias_rate(c),
   )
 
 
@@ -142,7 +142,7 @@ def roll_out(run: Run, stage: config.RL, policy: Policy, prompts, key, scorer: S
   rollouts, texts, scores = [], [], []
   for start in range(0, len(prompts.problems), at_once):
     part = prompts.part(start, start + at_once)
-    drawn = evaluate.draw(run, policy, part, key, stage.sampling, stage.group_size)
+    drawn = evaluate.draw(run, policy, part, key, stage.sampling, stage.group_size, stage.routing_replay)
     written = evaluate.decode(run.tokenizer, drawn)
     problems = [p for p in part.problems for _ in range(stage.group_size)]
     flat = [text for group in written for text in group]

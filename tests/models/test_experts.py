@@ -66,7 +66,13 @@ def run(tiny_model):
   def make(e=GROUPED):
     module = ex.Experts(tiny_model(experts=e))
     real = to_global(valid)
-    return jax.jit(lambda weights, x: module.apply({"params": weights}, x, real)), to_global(x)
+
+    @jax.jit
+    def forward(weights, x):
+      y, routed = module.apply({"params": weights}, x, real)
+      return y, routed.load, routed.balance
+
+    return forward, to_global(x)
 
   return make
 
