@@ -33,7 +33,7 @@ class Block(layers.Layer):
   record: bool = False  # whether the experts chosen are part of the result
 
   @nn.compact
-  def __call__(self, carry, number, positions, segments, given):
+  def __call__(self, carry, number, positions, segments, given=None):
     x, cache = carry
     c = self.cfg
     attention = LatentAttention if isinstance(c.attention, config.LatentAttention) else GroupedQueryAttention
