@@ -120,13 +120,6 @@ def test_recording_draws_the_same_and_is_nothing_where_it_is_off(make_model, ran
   assert experience_of(off).routes is None
 
 
-def test_more_than_256_experts_take_two_bytes(make_model, random_params):
-  c = make_model(layers=2, experts=config.Experts(routed=300, active=2, shared=0, hidden=4))
-  out = run(c, random_params(c))
-  assert out.routes.dtype == np.uint16 and experience_of(out).routes.dtype == np.int32
-  assert 255 < out.prompt_routes.max() < 300
-
-
 # ---- the trainer
 
 
