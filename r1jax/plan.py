@@ -211,7 +211,8 @@ def rl(experiment, stage, model, params) -> Iterator[Program]:
     frozen = jax.tree.map(lambda x: x if is_adapted(x) else None, state.params, is_leaf=is_adapted)
   beside = dataclasses.replace(state, params=frozen), kept
   prompts = stage.prompts_at_once or stage.rollout_size // stage.group_size
-  yield sampling(model, policy, stage.sampling, prompts, stage.group_size, beside, "rollout")
+  records = stage.routing_replay
+  yield sampling(model, policy, stage.sampling, prompts, stage.group_size, beside, "rollout", records)
   if stage.evaluate_every:
     e = experiment.evaluation
     yield sampling(model, policy, e.sampling, e.problems_at_once, e.group(stage.curve_samples), beside, "curve")
@@ -220,7 +221,7 @@ def rl(experiment, stage, model, params) -> Iterator[Program]:
     beside = dataclasses.replace(state, params=None), kept
     yield Program("reference", reference_log_probs, (state.params, tokens), {"c": model}, beside, FEWER_ROWS)
   loss = functools.partial(grpo.loss, model, stage)
-  yield from training(model, stage, params, loss, batch_of_experience(stage), stage.lora, kept)
+  yield from training(model, stage, params, loss, batch_of_experience(model, stage), stage.lora, kept)
 
 
 FEWER_ROWS = "fewer rows in a micro-batch, shorter rows, model.remat='full', or more chips"
@@ -239,12 +240,15 @@ def training(model, stage, params, loss, rows, adapters, kept=None) -> Iterator[
   yield Program("gradient", update.accumulate, (state.params, total, rows), {"loss": loss}, beside, FEWER_ROWS)
   trained = dataclasses.replace(state, params=lora.trained(state.params))
   frozen = state.params if adapters else None
-  options = {"optimizer": optimizer, "bias_rate": model.bias_rate}
+  rate = stage.bias_rate(model) if isinstance(stage, config.RL) else model.bias_rate
+  options = {"optimizer": optimizer, "bias_rate": rate}
   remedy = "more chips, optimizer.parameters='stochastic', optimizer.moments='bfloat16', or lora"
   yield Program("update", update.apply, (trained, total), options, (kept, frozen), remedy)
 
 
-def sampling(model, params, drawn: config.Sampling, prompts: int, group: int, beside, name: str) -> Program:
+def sampling(
+  model, params, drawn: config.Sampling, prompts: int, group: int, beside, name: str, record_routes: bool = False
+) -> Program:
   import jax
   import jax.numpy as jnp
 
@@ -252,7 +256,7 @@ def sampling(model, params, drawn: config.Sampling, prompts: int, group: int, be
 
   tokens, lengths = on_batch(jnp.int32, prompts, drawn.max_prompt), on_batch(jnp.int32, prompts)
   key = jax.eval_shape(lambda: jax.random.key(0))
-  options = dict(c=model, sampling=drawn, group_size=group, ends=(0,), pad=0)
+  options = dict(c=model, sampling=drawn, group_size=group, ends=(0,), pad=0, record_routes=record_routes)
   remedy = "fewer prompts in a call (prompts_at_once, problems_at_once), shorter responses, or more chips"
   return Program(name, sample, (params, tokens, lengths, lengths, key), options, beside, remedy)
 
@@ -283,11 +287,18 @@ def batch(rows: int, length: int):
   return TokenBatch(integers, integers, integers, floats)
 
 
-def batch_of_experience(stage: config.RL):
+def batch_of_experience(model: config.Model, stage: config.RL):
+  import numpy as np
+
+  from r1jax.models.experts import route_dtype
   from r1jax.types import Experience
 
-  tokens = batch(stage.microbatch_rows, stage.row_length)
-  return Experience(tokens, tokens.weight, tokens.weight, tokens.weight)
+  tokens, routes = batch(stage.microbatch_rows, stage.row_length), None
+  if stage.routing_replay:
+    shape = model.layers - model.dense_layers, model.experts.active
+    signed = np.promote_types(route_dtype(model.experts), np.int8)  # -1 is for the router's own choice
+    routes = on_batch(signed, stage.microbatch_rows, stage.row_length, *shape)
+  return Experience(tokens, tokens.weight, tokens.weight, tokens.weight, routes)
 
 
 def batch_of_responses(stage: config.RewardModel):

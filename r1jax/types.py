@@ -60,6 +60,10 @@ class Rollouts:
   ended: Array  # bool[p, g], whether the end token was drawn (else: cut at the length limit)
   log_probs: Array  # float32[p, g, t], of each token under the policy at temperature 1; 0 at padding
   draw_log_probs: Array  # float32[p, g, t], under the distribution it was drawn from (temperature, top-k, top-p)
+  # Experts that each token went through when it was read, where they are recorded. They mean nothing from a
+  # completion's last token on, which the sampler need not read, and at the padding of a prompt.
+  routes: Array | None = None  # unsigned[p, g, t, layers, k]
+  prompt_routes: Array | None = None  # unsigned[p, s, layers, k]
 
 
 @struct.dataclass
@@ -85,3 +89,4 @@ class Experience:
   advantages: Array  # float32[b, t]
   log_probs: Array  # float32[b, t], under the policy that sampled (temperature 1)
   reference_log_probs: Array  # float32[b, t], under the frozen reference policy
+  routes: Array | None = None  # int[b, t, layers, k], experts that the tokens go through; -1: those the router chooses

@@ -45,7 +45,7 @@ class Policy:
     self.answer, self.calls = answer, []
     monkeypatch.setattr(evaluate, "draw", self.draw)
 
-  def draw(self, run, policy, prompts, key, sampling, group):
+  def draw(self, run, policy, prompts, key, sampling, group, record_routes=False):
     asked = ["".join(map(chr, row[:n])) for row, n in zip(prompts.tokens, prompts.lengths)]
     self.calls.append(asked)
     texts = [[self.answer(text, int(row), i) for i in range(group)] for text, row in zip(asked, prompts.rows)]

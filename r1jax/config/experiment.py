@@ -153,6 +153,7 @@ class Experiment:
         )
       self._check_model(stage)
       self._check_drafts(stage)
+      self._check_routes(stage)
       self._check_split(stage)
 
   def _circle(self, start: str) -> list[str]:
@@ -182,6 +183,14 @@ class Experiment:
           f"{owner}: {field} needs a multi-token prediction layer, which the model of stage {stage.name!r} does not "
           f"have; set model.mtp=1, or leave {field} out."
         )
+
+  def _check_routes(self, stage: Stage):
+    """Raises a ValueError where experts are to be replayed, and there are none."""
+    if isinstance(stage, RL) and stage.routing_replay and self.model_of(stage).experts is None:
+      raise ValueError(
+        f"{stage.name}: routing_replay=True needs a mixture of experts, and the model of this stage has none; set it "
+        "to False, or give the stage a model with experts."
+      )
 
   def _check_split(self, stage: Stage):
     """Raises a ValueError where a stage has a world of its own that does not hold out what this run evaluates on."""

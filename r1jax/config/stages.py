@@ -228,6 +228,11 @@ class RL(Stage):
   reward_limit: float = 2.0  # seconds one check may take before it is killed
   clip_low: float = 0.2
   clip_high: float = 0.2  # the paper's R1 stage: 10
+  # Mixture of experts: tokens are trained through the experts that they were sampled through, whatever the router has
+  # learned or rounded since, so that old and new log-probs are of one network (arXiv:2510.11370); gates and reference
+  # are as ever. What of them the router would still choose is logged as expert/agreement.
+  routing_replay: bool = False
+  move_bias: bool = True  # whether updates move the router's selection bias, by model.experts.bias_rate
   kl: float = 0.001  # weight of the KL to the reference
   reference_every: int = 400  # updates after which the policy becomes the reference
   normalize_std: bool = True  # divide advantages by the group's standard deviation (eq. 3)
@@ -305,6 +310,10 @@ class RL(Stage):
       )
     self.sampling.validate()
     self.template.validate()
+
+  def bias_rate(self, model: Model) -> float:
+    """Step of the router's bias after each update of this stage."""
+    return model.bias_rate if self.move_bias else 0.0
 
   def row_counts(self) -> dict[str, int]:
     prompts = self.rollout_size // self.group_size

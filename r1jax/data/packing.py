@@ -55,3 +55,10 @@ def lay_out(sequences, placing: Placing, rows: int, row_length: int, fields=(), 
     for array, values in zip(laid, fields[i] if count else ()):
       array[row, where] = values
   return tokens, positions, segments, laid
+
+
+def lay_beside(values, placing: Placing, laid):
+  """Writes values [n, ...] of each sequence's first n tokens to their place in laid[rows, row_length, ...]."""
+  for array, row, start in zip(values, placing.row, placing.offset):
+    laid[row, start : start + len(array)] = array
+  return laid

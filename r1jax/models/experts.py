@@ -23,6 +23,7 @@ class Route:
   gate: jax.Array  # float32[b, t, k]
   load: jax.Array  # float32[e], real tokens sent to each expert
   balance: jax.Array  # float32[b], sum of f_i P_i per row: 1 when perfectly even
+  agreement: jax.Array | None = None  # float32[b, t], where experts were given: share of them chosen here, too
 
 
 def choose(scores, bias, experts: config.Experts):
@@ -44,16 +45,22 @@ def choose(scores, bias, experts: config.Experts):
   return jax.lax.top_k(biased, experts.active)[1]
 
 
-def route(x, router, bias, valid, experts: config.Experts) -> Route:
+def route(x, router, bias, valid, experts: config.Experts, given=None) -> Route:
   """Gates of the chosen experts; the bias float32[e] only chooses (eq. 13-16) and is 0 with softmax gates.
 
   The balance counts what the gates alone would choose in V3 (eq. 18) and what was chosen in V2 (2.2.3), where no
   bias stands between the two but the limit to groups does.
+
+  given: int[b, t, k] of experts to take instead of the chosen ones, -1 for none
+  (routing replay, arXiv:2510.11370). Their gates are still those of x and the
+  router, which so has its gradient; the load is theirs.
   """
   logits = jnp.einsum("btd,de->bte", x.astype(jnp.float32), router)
   softmax = experts.scoring == "softmax"
   scores = jax.nn.softmax(logits, axis=-1) if softmax else jax.nn.sigmoid(logits)
-  expert = choose(jax.lax.stop_gradient(scores), bias, experts)
+  expert, agreement = choose(jax.lax.stop_gradient(scores), bias, experts), None
+  if given is not None:
+    expert, agreement = replay(expert, given)
   one_hot = jax.nn.one_hot(expert, experts.routed, dtype=jnp.float32)
   gate = jnp.einsum("bte,btke->btk", scores, one_hot)
   if experts.normalize:
@@ -66,7 +73,21 @@ def route(x, router, bias, valid, experts: config.Experts) -> Route:
   frequency = count(jax.nn.one_hot(best, experts.routed)) * experts.routed / (experts.active * tokens)
   share = jnp.einsum("bte,bt->be", scores / scores.sum(-1, keepdims=True), real) / tokens
   load = jnp.einsum("be->e", count(one_hot), out_sharding=P(None))
-  return Route(expert, gate, jax.lax.stop_gradient(load), (frequency * share).sum(-1))
+  return Route(expert, gate, jax.lax.stop_gradient(load), (frequency * share).sum(-1), agreement)
+
+
+def replay(chosen, given):
+  """The `given` experts int[b, t, k] where there are any (not -1), else the chosen int32[b, t, k]; and their agreement.
+
+  That is float32[b, t], the share of a token's experts that are chosen, in whatever order; 1 where none are given.
+  """
+  expert = jnp.where(given < 0, chosen, given.astype(jnp.int32))
+  return expert, (expert[..., None] == chosen[..., None, :]).any(-1).astype(jnp.float32).mean(-1)
+
+
+def route_dtype(experts: config.Experts) -> np.dtype:
+  """The smallest integers that number the routed experts: uint8 up to 256 of them."""
+  return np.min_scalar_type(experts.routed - 1)
 
 
 # ---- grouped products on one device
@@ -253,19 +274,19 @@ def run_experts(x, expert, gates, gate, up, down, slack):
 
 class Experts(Layer):
   @nn.compact
-  def __call__(self, x, valid):
-    """x[b, t, d], valid bool[b, t] -> y[b, t, d], load float32[e], balance float32[b]."""
+  def __call__(self, x, valid, given=None):
+    """x[b, t, d], valid bool[b, t], experts given as in `route` or chosen here -> y[b, t, d] and the Route."""
     c, e = self.cfg, self.cfg.experts
     router = self.weight("router", (c.width, e.routed), ("embed", None), c.width)
     bias = self.weight("router_bias", (e.routed,), (None,)) if e.scoring == "sigmoid" else 0.0
     gate = self.weight("gate", (e.routed, c.width, e.hidden), ("expert", "expert_embed", "hidden"), c.width)
     up = self.weight("up", (e.routed, c.width, e.hidden), ("expert", "expert_embed", "hidden"), c.width)
     down = self.weight("down", (e.routed, e.hidden, c.width), ("expert", "hidden", "expert_embed"), e.hidden)
-    routed = route(x, router, bias, valid, e)
+    routed = route(x, router, bias, valid, e, given)
     y = run_experts(x, routed.expert, routed.gate, gate, up, down, e.exchange)
     if e.shared:
       y = y + FeedForward(c, hidden=e.shared * e.hidden, name="shared")(x)
-    return y, routed.load, routed.balance
+    return y, routed
 
 
 class FeedForward(Layer):

@@ -25,11 +25,9 @@ class MultiTokenPrediction(layers.Layer):
     project = self.weight("project", (2 * c.width, c.width), ("embed", None), 2 * c.width)
     x = f.linear(jnp.concatenate([following, hidden], axis=-1), project)
     block = transformer.stack(c, 1, remat=cache is None)(c, dense=c.experts is None, name="block")
-    (x, cache), (entries, load, balance) = block((x, cache), jnp.arange(1), positions, segments)
+    (x, cache), (entries, routed) = block((x, cache), jnp.arange(1), positions, segments, None)
     x = f.rms_norm(x, self.norm("norm", c.width), c.norm_epsilon)
-    if load is None:
-      load, balance = jnp.zeros((0, 0), jnp.float32), jnp.zeros((1, 1), jnp.float32)
-    return transformer.Output(x, cache if cache is not None else entries, load, balance.sum(0))
+    return transformer.output(x, cache if cache is not None else entries, routed)
 
 
 def declare(c: config.Model):

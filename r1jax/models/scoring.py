@@ -48,12 +48,13 @@ def log_probs(c: config.Model, params, hidden, targets, beside=_entropy):
   return tuple(jnp.moveaxis(x, 0, 1).reshape(b, t) for x in out)
 
 
-def token_log_probs(c: config.Model, params, batch: TokenBatch):
+def token_log_probs(c: config.Model, params, batch: TokenBatch, routes=None):
   """Log-prob of every token given those before it in its segment, the entropy there, and the model's output.
 
-  float32[b, t] each; position 0 of a segment has no prediction of its own and holds 0.
+  float32[b, t] each; position 0 of a segment has no prediction of its own and holds 0. With `routes`
+  [b, t, layers, k] tokens go through these experts; see `transformer.apply`.
   """
-  out = transformer.apply(c, params, batch.tokens, batch.positions, batch.segments)
+  out = transformer.apply(c, params, batch.tokens, batch.positions, batch.segments, routes=routes)
   following = jnp.pad(batch.tokens[:, 1:], ((0, 0), (0, 1)))
   values, entropy = log_probs(c, params, out.hidden, following)
   inside = batch.positions > 0

@@ -15,7 +15,7 @@ from r1jax import config, mesh
 from r1jax.mesh import BATCH
 from r1jax.models import functions as f, layer as layers
 from r1jax.models.attention import GroupedQueryAttention, LatentAttention
-from r1jax.models.experts import Experts, FeedForward
+from r1jax.models.experts import Experts, FeedForward, Route, route_dtype
 
 
 class Output(NamedTuple):
@@ -23,15 +23,18 @@ class Output(NamedTuple):
   memory: jax.Array  # the new Cache, or entries [layers, b, t, k, h] to make one from
   load: jax.Array  # float32[layers with experts, e], real tokens per expert
   balance: jax.Array  # float32[b], sequence-wise balance (1: even), summed over layers
+  routes: jax.Array | None = None  # [b, t, layers with experts, k], experts each token went through, where recorded
+  agreement: jax.Array | None = None  # float32[b, t], where routes were given: share of them the router chooses, too
 
 
 class Block(layers.Layer):
   """Attention and feed-forward, both pre-normed with a residual."""
 
   dense: bool = False
+  record: bool = False  # whether the experts chosen are part of the result
 
   @nn.compact
-  def __call__(self, carry, number, positions, segments):
+  def __call__(self, carry, number, positions, segments, given=None):
     x, cache = carry
     c = self.cfg
     attention = LatentAttention if isinstance(c.attention, config.LatentAttention) else GroupedQueryAttention
@@ -40,16 +43,20 @@ class Block(layers.Layer):
     x = x + y
     h = f.rms_norm(x, self.norm("feed_forward_norm", c.width), c.norm_epsilon)
     if self.dense:
-      y, load, balance = FeedForward(c, hidden=c.hidden, name="feed_forward")(h), None, None
+      y, routed = FeedForward(c, hidden=c.hidden, name="feed_forward")(h), None
     else:
-      y, load, balance = Experts(c, name="experts")(h, segments > 0)
+      y, routed = Experts(c, name="experts")(h, segments > 0, given)
+      expert = routed.expert.astype(route_dtype(c.experts)) if self.record else None
+      routed = routed.replace(expert=expert, gate=None)  # what is None is not stacked over layers
     cache, entries = (memory, None) if cache is not None else (None, memory)
-    return (x + y, cache), (entries, load, balance)
+    return (x + y, cache), (entries, routed)
 
 
 class Transformer(layers.Layer):
+  record: bool = False  # whether Output.routes is wanted
+
   @nn.compact
-  def __call__(self, tokens, positions, segments, cache=None) -> Output:
+  def __call__(self, tokens, positions, segments, cache=None, routes=None) -> Output:
     """tokens, positions, segments: int32[b, t]; with a cache, t is the group and every token a completion's newest."""
     c = self.cfg
     dense = c.dense_layers if c.experts else c.layers
@@ -57,19 +64,28 @@ class Transformer(layers.Layer):
     if not c.tied:  # declared here, used by `logits`
       self.weight("head", (c.vocab, c.width), ("vocab", "embed"), c.width)
     x = embed(embedding, tokens, jnp.dtype(c.activations))
-    carry, memory, load, balance = (x, cache), [], None, None
+    given = None if routes is None else jnp.moveaxis(routes, 2, 0)
+    carry, memory, routed = (x, cache), [], None
     for name, first, count in (("dense_blocks", 0, dense), ("blocks", dense, c.layers - dense)):
       if count == 0:
         continue
-      blocks = stack(c, count, remat=cache is None)(c, dense=name == "dense_blocks", name=name)
-      carry, (entries, load, balance) = blocks(carry, jnp.arange(first, first + count), positions, segments)
+      is_dense = name == "dense_blocks"
+      blocks = stack(c, count, remat=cache is None)(c, dense=is_dense, record=self.record, name=name)
+      numbers = jnp.arange(first, first + count)
+      carry, (entries, routed) = blocks(carry, numbers, positions, segments, None if is_dense else given)
       memory.append(entries)
     x, cache = carry
     hidden = f.rms_norm(x, self.norm("norm", c.width), c.norm_epsilon)
-    if load is None:
-      load = jnp.zeros((0, 0), jnp.float32)
-      balance = jnp.zeros((1, 1), jnp.float32)
-    return Output(hidden, cache if cache is not None else jnp.concatenate(memory), load, balance.sum(0))
+    return output(hidden, cache if cache is not None else jnp.concatenate(memory), routed)
+
+
+def output(hidden, memory, routed: Route | None) -> Output:
+  """The Output of blocks whose routes are stacked over layers; None: of blocks without experts."""
+  if routed is None:
+    return Output(hidden, memory, jnp.zeros((0, 0), jnp.float32), jnp.zeros((1, 1), jnp.float32).sum(0))
+  routes = None if routed.expert is None else jnp.moveaxis(routed.expert, 0, 2)
+  agreement = None if routed.agreement is None else routed.agreement.mean(0)
+  return Output(hidden, memory, routed.load, routed.balance.sum(0), routes, agreement)
 
 
 def stack(c: config.Model, count: int, remat: bool):
@@ -83,7 +99,7 @@ def stack(c: config.Model, count: int, remat: bool):
     length=count,
     variable_axes={"params": 0},
     split_rngs={"params": True},
-    in_axes=(0, nn.broadcast, nn.broadcast),
+    in_axes=(0, nn.broadcast, nn.broadcast, 0),
     metadata_params={nn.PARTITION_NAME: "layer"},
     unroll=count if c.unroll else 1,
   )
@@ -117,8 +133,14 @@ def declare(c: config.Model):
   return weights
 
 
-def apply(c: config.Model, params, tokens, positions, segments, cache=None) -> Output:
-  return Transformer(c).apply({"params": params}, tokens, positions, segments, cache)
+def apply(c: config.Model, params, tokens, positions, segments, cache=None, *, routes=None, record=False) -> Output:
+  """Runs tokens int32[b, t] through the model; see `Transformer`.
+
+  routes: int[b, t, layers with experts, k], the experts that the token at each
+  place goes through, -1 where the router chooses; None: everywhere. record: whether Output.routes
+  is wanted, in the smallest integers that hold the number of an expert.
+  """
+  return Transformer(c, record=record).apply({"params": params}, tokens, positions, segments, cache, routes)
 
 
 def head(c: config.Model, params):

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from r1jax import config, mesh
-from r1jax.data.packing import lay_out, pack
+from r1jax.data.packing import lay_beside, lay_out, pack
 from r1jax.types import Experience, Prompts, Rollouts, TokenBatch
 
 EVEN = 1e-6  # rewards closer together than this are equal
@@ -85,4 +85,18 @@ def make_experience(prompts: Prompts, rollouts: Rollouts, advantages: Advantages
     log_probs=log_probs,
     reference_log_probs=np.zeros_like(log_probs),
   )
+  if rollouts.routes is not None:
+    whole = whole.replace(routes=routes_of(prompts, rollouts, group, answer, placing, tokens.shape))
   return mesh.microbatches(whole, count)
+
+
+def routes_of(prompts: Prompts, rollouts: Rollouts, group, answer, placing, shape):
+  """The recorded routes of packed rollouts (group, answer): int[rows, row_length, layers, k], shape of the first two.
+
+  Padding and the last token of a sequence have -1, the router's own choice: nothing
+  is predicted behind them, and the sampler need not have read that token.
+  """
+  laid = np.full((*shape, *rollouts.routes.shape[3:]), -1, np.promote_types(rollouts.routes.dtype, np.int8))
+  heads = (rollouts.prompt_routes[p, : prompts.lengths[p]] for p in group)
+  drawn = (rollouts.routes[p, g, : rollouts.lengths[p, g] - 1] for p, g in zip(group, answer))
+  return lay_beside(map(np.concatenate, zip(heads, drawn)), placing, laid)

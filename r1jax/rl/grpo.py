@@ -26,10 +26,10 @@ def policy_terms(log_probs, experience: Experience, stage: config.RL):
 def loss(c: config.Model, stage: config.RL, params, experience: Experience):
   """The loss summed over this micro-batch, and metrics that sum to those of the whole mini-batch.
 
-  KL, entropy, clip fraction and mismatch sum to their mean times `policy/weight`.
+  KL, entropy, clip fraction, mismatch and agreement sum to their mean times `policy/weight`.
   """
   batch = experience.batch
-  log_probs, entropy, out = token_log_probs(c, params, batch)
+  log_probs, entropy, out = token_log_probs(c, params, batch, experience.routes)
   objective, kl, clipped = policy_terms(log_probs, experience, stage)
   penalty = stage.kl * kl if stage.kl else 0.0  # without one there is no reference to be far from
   value = -(batch.weight * (objective - penalty)).sum()
@@ -44,4 +44,6 @@ def loss(c: config.Model, stage: config.RL, params, experience: Experience):
   }
   if stage.kl:
     metrics["policy/kl"] = mean(kl)
+  if experience.routes is not None:
+    metrics["expert/agreement"] = mean(jnp.pad(out.agreement[:, :-1], ((0, 0), (1, 0))))  # where each was predicted
   return value + balance_loss(c, out, batch), (metrics, out.load)

@@ -79,12 +79,12 @@ def recorded(logits, probs, token):
   return pick(logits, token) - jax.nn.logsumexp(logits, axis=-1), jnp.log(pick(probs, token))
 
 
-def read_prompts(c: config.Model, params, tokens, lengths) -> transformer.Output:
+def read_prompts(c: config.Model, params, tokens, lengths, record_routes: bool = False) -> transformer.Output:
   """The model's output on prompts tokens int32[p, t], lengths int32[p]."""
   p, t = tokens.shape
   positions = jnp.broadcast_to(jnp.arange(t), (p, t), out_sharding=P(BATCH, None))
   segments = (positions < lengths[:, None]).astype(jnp.int32)
-  return transformer.apply(c, params, tokens, positions, segments)
+  return transformer.apply(c, params, tokens, positions, segments, record=record_routes)
 
 
 def first_logits(c: config.Model, params, hidden, lengths, group_size: int):
@@ -129,36 +129,49 @@ def streams(key, rows, group_size: int):
   return jax.vmap(of)(rows)
 
 
-def blank_rollouts(p: int, g: int, limit: int, pad: int) -> Rollouts:
-  """Rollouts of no token, with room for `limit`."""
+def blank_rollouts(p: int, g: int, limit: int, pad: int, prompt_routes=None) -> Rollouts:
+  """Rollouts of no token, with room for `limit`, and for routes where there are those of the prompts."""
   blank = lambda shape, fill: jnp.full(shape, fill, out_sharding=P(BATCH, *(None,) * (len(shape) - 1)))
+  routes = prompt_routes
+  if prompt_routes is not None:
+    routes = blank((p, g, limit, *prompt_routes.shape[2:]), prompt_routes.dtype.type(0))
   return Rollouts(
     tokens=blank((p, g, limit), jnp.int32(pad)),
     lengths=blank((p, g), jnp.int32(0)),
     ended=blank((p, g), False),
     log_probs=blank((p, g, limit), jnp.float32(0)),
     draw_log_probs=blank((p, g, limit), jnp.float32(0)),
+    routes=routes,
+    prompt_routes=prompt_routes,
   )
 
 
-@functools.partial(jax.jit, static_argnames=("c", "sampling", "group_size", "ends", "pad"))
+def put_routes(rollouts: Rollouts, routes, index) -> Rollouts:
+  """The rollouts with routes[p, g * w, layers, k] of the newest tokens, the first at `index`, stored as in a Cache."""
+  own = Cache(None, None, rollouts.routes[None], index).write(jnp.int32(0), routes).own
+  return rollouts.replace(routes=own[0])
+
+
+@functools.partial(jax.jit, static_argnames=("c", "sampling", "group_size", "ends", "pad", "record_routes"))
 def sample(
-  params, tokens, lengths, rows, key, *, c: config.Model, sampling: config.Sampling, group_size: int, ends, pad: int
-) -> Rollouts:
+  params, tokens, lengths, rows, key, *,
+  c: config.Model, sampling: config.Sampling, group_size: int, ends, pad: int, record_routes: bool = False,
+) -> Rollouts:  # fmt: skip
   """Draws group_size completions of every prompt.
 
   tokens int32[p, t] padded on the right, lengths and rows int32[p] (see
   `Prompts`), key: a jax.random key. Stops when every row has drawn one of
   `ends` or max_response tokens. The cache doubles as completions grow: attention reads
   little more than what is filled. With `sampling.speculate` the draws are
-  those of rl/speculative.py: other tokens of the same distribution.
+  those of rl/speculative.py: other tokens of the same distribution. `record_routes`
+  adds the experts that every token goes through.
   """
   p, g, limit = tokens.shape[0], group_size, sampling.max_response
   keys = streams(key, rows, g)
   if sampling.speculate:
     from r1jax.rl import speculative  # which is made of the functions of this file
 
-    return speculative.sample(c, params, tokens, lengths, keys, sampling, ends, pad)[0]
+    return speculative.sample(c, params, tokens, lengths, keys, sampling, ends, pad, record_routes)[0]
   uniform = jax.vmap(jax.vmap(lambda k, i: jax.random.uniform(jax.random.fold_in(k, i)), (0, None)), (0, None))
 
   def running(until, state):
@@ -171,7 +184,7 @@ def sample(
     token = jnp.where(done, pad, token)
     put = lambda x, new: jax.lax.dynamic_update_slice_in_dim(x, new[..., None], index, axis=2)
     live = lambda x: jnp.where(done, 0.0, x)
-    rollouts = Rollouts(
+    rollouts = rollouts.replace(
       tokens=put(rollouts.tokens, token),
       lengths=rollouts.lengths + ~done,
       ended=rollouts.ended | (~done & is_any(token, ends)),
@@ -181,13 +194,16 @@ def sample(
     done = rollouts.ended
     positions = lengths[:, None] + rollouts.lengths - 1
     cache = cache.replace(index=index)
-    out = transformer.apply(c, params, token, positions, (~done).astype(jnp.int32), cache)
+    out = transformer.apply(c, params, token, positions, (~done).astype(jnp.int32), cache, record=record_routes)
+    if record_routes:
+      rollouts = put_routes(rollouts, out.routes, index)
     logits = reshard(transformer.logits(c, params, out.hidden), P(BATCH, None, None))
     return index + 1, rollouts, logits, done, out.memory
 
   room = min(sampling.chunk, limit)
-  logits, cache = prefill(c, params, tokens, lengths, g, room)
-  rollouts = blank_rollouts(p, g, limit, pad)
+  out = read_prompts(c, params, tokens, lengths, record_routes)
+  logits, cache = first_logits(c, params, out.hidden, lengths, g), empty_cache(out.memory, lengths, g, room)
+  rollouts = blank_rollouts(p, g, limit, pad, out.routes)
   state = jnp.int32(0), rollouts, logits, rollouts.ended, cache
   while True:
     state = jax.lax.while_loop(functools.partial(running, room), step, state)

@@ -62,7 +62,9 @@ def residual(p, q):
   return jnp.where((rest > 0).any(-1, keepdims=True), rest, p)
 
 
-def sample(c: config.Model, params, tokens, lengths, keys, sampling: config.Sampling, ends, pad: int):
+def sample(
+  c: config.Model, params, tokens, lengths, keys, sampling: config.Sampling, ends, pad: int, record_routes: bool = False
+):
   """Draws a completion for every random stream keys[p, g] of prompts tokens int32[p, t], lengths int32[p].
 
   Returns: Rollouts as sampling.sample has them, and how many drafts were
@@ -74,7 +76,7 @@ def sample(c: config.Model, params, tokens, lengths, keys, sampling: config.Samp
     )
   limit = sampling.max_response
   room = min(sampling.chunk, limit)
-  state = start(c, params, tokens, lengths, keys, sampling, ends, pad, room)
+  state = start(c, params, tokens, lengths, keys, sampling, ends, pad, room, record_routes)
 
   def live(state):
     return ~state.rollouts.ended & (state.rollouts.lengths < limit)
@@ -87,7 +89,8 @@ def sample(c: config.Model, params, tokens, lengths, keys, sampling: config.Samp
     uniform = uniforms(keys, n)
     guess, q, draft_cache = draft(c, params, state, lengths, uniform[..., 0], sampling)
     last = jnp.where(state.newest == 2, state.tokens[..., 1], state.tokens[..., 0])
-    out, logits = read_two(c, params, jnp.stack([last, guess], -1), lengths[:, None] + n - 1, state.cache, n - 1)
+    two = jnp.stack([last, guess], -1)
+    out, logits = read_two(c, params, two, lengths[:, None] + n - 1, state.cache, n - 1, record_routes)
     p = sampler.draw_distribution(logits, sampling)
     stays = accept(p[:, :, 0], q, guess, uniform[..., 1])
     final = jnp.where(stays[..., None], p[:, :, 1], residual(p[:, :, 0], q))
@@ -95,8 +98,9 @@ def sample(c: config.Model, params, tokens, lengths, keys, sampling: config.Samp
     pair = jnp.stack([jnp.where(stays, guess, final), final], -1)
     both = stays & ~sampler.is_any(guess, ends) & (n + 1 < limit)
     count = jnp.where(going, 1 + both, 0)
+    rollouts = record(state.rollouts, pair, count, logits, p, ends)
     return State(
-      rollouts=record(state.rollouts, pair, count, logits, p, ends),
+      rollouts=sampler.put_routes(rollouts, out.routes, n - 1) if record_routes else rollouts,
       cache=out.memory,
       draft_cache=draft_cache,
       tokens=pair,
@@ -115,10 +119,10 @@ def sample(c: config.Model, params, tokens, lengths, keys, sampling: config.Samp
     state = state.replace(cache=wider(state.cache), draft_cache=wider(state.draft_cache))
 
 
-def start(c, params, tokens, lengths, keys, sampling, ends, pad, room) -> State:
+def start(c, params, tokens, lengths, keys, sampling, ends, pad, room, record_routes) -> State:
   """Reads the prompts, with the layer too, and draws the first token of every completion."""
   p, g = keys.shape
-  out = sampler.read_prompts(c, params, tokens, lengths)
+  out = sampler.read_prompts(c, params, tokens, lengths, record_routes)
   positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape, out_sharding=P(BATCH, None))
   following = jnp.pad(tokens[:, 1:], ((0, 0), (0, 1)))
   segments = (positions < lengths[:, None] - 1).astype(jnp.int32)
@@ -126,7 +130,7 @@ def start(c, params, tokens, lengths, keys, sampling, ends, pad, room) -> State:
   each = lambda entries, lengths: sampler.empty_cache(entries, lengths, g, room)
   logits = sampler.first_logits(c, params, out.hidden, lengths, g)[:, :, None]
   probs = sampler.draw_distribution(logits, sampling)
-  rollouts = sampler.blank_rollouts(p, g, sampling.max_response, pad)
+  rollouts = sampler.blank_rollouts(p, g, sampling.max_response, pad, out.routes)
   none = rollouts.lengths
   token = sampler.invert(probs[:, :, 0], uniforms(keys, none)[..., 2])[..., None]
   last = jnp.take_along_axis(out.hidden, (lengths - 1)[:, None, None], axis=1)
@@ -161,14 +165,16 @@ def draft(c, params, state: State, lengths, uniform, sampling):
   return sampler.invert(q, uniform), q, out.memory
 
 
-def read_two(c, params, tokens, positions, cache: Cache, index):
+def read_two(c, params, tokens, positions, cache: Cache, index, record_routes: bool = False):
   """The model on two tokens int32[p, g, 2] of every completion, the first at positions[p, g] and cache index[p, g].
 
   Returns: its output, and the logits float32[p, g, 2, v] behind both.
   """
   group = tokens.shape[1]
   tokens, positions = side_by_side(tokens, positions)
-  out = transformer.apply(c, params, tokens, positions, jnp.ones_like(tokens), cache.replace(index=index))
+  out = transformer.apply(
+    c, params, tokens, positions, jnp.ones_like(tokens), cache.replace(index=index), record=record_routes
+  )
   logits = reshard(transformer.logits(c, params, out.hidden), P(BATCH, None, None))
   return out, split_newest(logits, group)
 

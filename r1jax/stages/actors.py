@@ -84,7 +84,7 @@ class Actors:
 
 @functools.partial(jax.jit, static_argnames=("c", "cap"))
 def _catch_up(params, experience: Experience, *, c: config.Model, cap: float) -> Experience:
-  now = token_log_probs(c, params, experience.batch)[0]
+  now = token_log_probs(c, params, experience.batch, experience.routes)[0]
   trained = experience.batch.weight > 0
   weight = jnp.minimum(jnp.exp(jnp.where(trained, now - experience.log_probs, 0.0)), cap)
   return experience.replace(log_probs=now, advantages=experience.advantages * weight)

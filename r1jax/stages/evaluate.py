@@ -138,7 +138,7 @@ def put_together(exam: Exam, prefill: str, parts: list) -> Answers:
   return Answers(responses, lengths, right, scores, scored, prefill)
 
 
-def draw(run: Run, policy: Policy, prompts, key, sampling: config.Sampling, group: int):
+def draw(run: Run, policy: Policy, prompts, key, sampling: config.Sampling, group: int, record_routes: bool = False):
   """`sample` on this process's prompts: Rollouts with numpy leaves."""
   with jax.set_mesh(policy.mesh or jax.sharding.get_mesh()):
     if policy.mesh:
@@ -146,7 +146,7 @@ def draw(run: Run, policy: Policy, prompts, key, sampling: config.Sampling, grou
     tokens, lengths, rows = mesh.to_global((prompts.tokens, prompts.lengths, prompts.rows))
     rollouts = sample(
       policy.params, tokens, lengths, rows, key, c=policy.model, sampling=sampling, group_size=group,
-      ends=policy.prompter.ends, pad=policy.prompter.pad,
+      ends=policy.prompter.ends, pad=policy.prompter.pad, record_routes=record_routes,
     )  # fmt: skip
     return mesh.to_local(rollouts)
 

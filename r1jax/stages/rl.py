@@ -141,7 +141,7 @@ def make_train(c: config.Model, stage: config.RL, optimizer):
     update,
     loss=functools.partial(grpo.loss, c, stage),
     optimizer=optimizer,
-    bias_rate=c.bias_rate,
+    bias_rate=stage.bias_rate(c),
   )
 
 
@@ -169,7 +169,7 @@ def roll_out(run: Run, stage: config.RL, scorer: Scorer, critics, problems, step
     if run.stop.asked():
       return None
     part = prompts.part(start, start + at_once)
-    drawn = evaluate.draw(run, policy, part, key, stage.sampling, stage.group_size)
+    drawn = evaluate.draw(run, policy, part, key, stage.sampling, stage.group_size, stage.routing_replay)
     written = evaluate.decode(run.tokenizer, drawn)
     problems = [p for p in part.problems for _ in range(stage.group_size)]
     flat = [text for group in written for text in group]

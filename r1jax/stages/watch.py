@@ -14,7 +14,7 @@ from r1jax.stages import evaluate
 from r1jax.training import metrics as watching
 
 RUBRIC = Rubric()
-WEIGHTED = ("policy/kl", "policy/entropy", "policy/clip_fraction", "policy/sampler_mismatch")
+WEIGHTED = ("policy/kl", "policy/entropy", "policy/clip_fraction", "policy/sampler_mismatch", "expert/agreement")
 
 
 def describe(prompts, rollouts, rewards, advantages, texts, prefill="", models=()) -> dict[str, float]:

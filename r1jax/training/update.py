@@ -59,6 +59,7 @@ def apply(state: TrainState, total, *, optimizer, bias_rate: float):
   if load.size:
     mean = load.mean(1, keepdims=True)
     metrics["expert/max_violation"] = ((load - mean) / jnp.maximum(mean, 1)).max()
+    metrics["expert/unused"] = (load == 0).mean(dtype=jnp.float32)
   if state.masters is None:
     return TrainState(state.step + 1, after, optimizer_state), metrics
   return TrainState(state.step + 1, precision.rounded(after), optimizer_state, after), metrics

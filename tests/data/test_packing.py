@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from r1jax.data.packing import lay_out, pack
+from r1jax.data.packing import lay_beside, lay_out, pack
 
 random = np.random.default_rng(7)
 
@@ -51,3 +51,20 @@ def test_nothing_is_packed_into_no_rows():
 def test_a_sequence_longer_than_a_row_is_an_error_with_both_numbers():
   with pytest.raises(ValueError, match="17 tokens does not fit into a row of 16"):
     pack([3, 17], 16)
+
+
+def test_values_of_any_kind_lie_beside_their_tokens_and_leave_the_rest_as_it_was():
+  lengths = [5, 3, 7, 2]
+  placing = pack(lengths, 8)
+  sequences = [np.arange(n) + 10 * i for i, n in enumerate(lengths)]
+  tokens, *_ = lay_out(sequences, placing, placing.rows, 8)
+  values = [np.stack([s[:-1], -s[:-1]], -1)[:, None] for s in sequences]  # of all but the last token
+  laid = lay_beside(iter(values), placing, np.full((placing.rows, 8, 1, 2), -1, np.int16))
+  assert laid.dtype == np.int16
+  known = set()
+  for sequence in sequences:
+    row, start = np.argwhere(tokens == sequence[1])[0] - (0, 1)
+    for i, token in enumerate(sequence[:-1]):
+      assert laid[row, start + i, 0].tolist() == [token, -token]
+      known.add((row, start + i))
+  assert all((laid[at] == -1).all() for at in np.ndindex(*tokens.shape) if at not in known)

@@ -66,7 +66,13 @@ def run(tiny_model):
   def make(e=GROUPED):
     module = ex.Experts(tiny_model(experts=e))
     real = to_global(valid)
-    return jax.jit(lambda weights, x: module.apply({"params": weights}, x, real)), to_global(x)
+
+    @jax.jit
+    def forward(weights, x):
+      y, routed = module.apply({"params": weights}, x, real)
+      return y, routed.load, routed.balance
+
+    return forward, to_global(x)
 
   return make
 
@@ -234,3 +240,29 @@ def test_many_rounds_of_exchange_have_the_gradient_of_one_device(run, on_devices
   with on_devices(**shape):
     found = gradient()
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), found, expected)
+
+
+def test_given_experts_have_the_gates_of_the_current_router_and_none_given_are_chosen():
+  given = np.stack([random.permutation(8)[:3] for _ in range(ROWS * LENGTH)]).reshape(ROWS, LENGTH, 3).astype(np.int16)
+  given[0] = -1
+  for e in (GROUPED, LIMITED):
+    bias = weights["router_bias"] if e is GROUPED else 0.0
+    own, routed = (ex.route(jnp.array(x), weights["router"], bias, jnp.array(valid), e, g) for g in (None, given))
+    np.testing.assert_array_equal(routed.expert[0], own.expert[0])
+    np.testing.assert_array_equal(routed.expert[1:], given[1:])
+    logits = x.astype(np.float64) @ weights["router"]
+    scores = sigmoid(logits) if e is GROUPED else np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    picked = np.take_along_axis(scores, np.asarray(routed.expert), -1)
+    total = picked.sum(-1, keepdims=True) if e.normalize else 1.0
+    np.testing.assert_allclose(routed.gate, e.route_scale * picked / total, rtol=1e-5)
+    counted = np.bincount(np.asarray(routed.expert)[valid].reshape(-1), minlength=8)
+    np.testing.assert_array_equal(routed.load, counted)
+    for b, t in np.ndindex(ROWS, LENGTH):
+      same = set(np.asarray(routed.expert[b, t]).tolist()) & set(np.asarray(own.expert[b, t]).tolist())
+      assert routed.agreement[b, t] == pytest.approx(len(same) / 3)
+    assert own.agreement is None
+
+
+@pytest.mark.parametrize("count, dtype", [(1, np.uint8), (256, np.uint8), (257, np.uint16)])
+def test_routes_are_recorded_in_the_smallest_integers_that_number_the_experts(count, dtype):
+  assert ex.route_dtype(dataclasses.replace(GROUPED, routed=count)) == dtype

@@ -165,10 +165,10 @@ def test_load_and_balance_of_the_layer_count_as_those_of_a_block(mixture, random
       x = norm(params["embedding"][batch.tokens[row, 1:n]], m["embed_norm"])
       x = jnp.concatenate([x, norm(out.hidden[row, : n - 1], m["hidden_norm"])], -1) @ m["project"]
       at = jnp.arange(n - 1)[None]
-      _, (_, load, uneven) = block.apply(
+      _, (_, routed) = block.apply(
         {"params": m["block"]}, (reshard(x[None], P(BATCH)), None), jnp.arange(1), at, at * 0 + 1
       )
-      balance, counted = balance + uneven[0, 0] * batch.weight[row].sum(), counted + load[0]
+      balance, counted = balance + routed.balance[0, 0] * batch.weight[row].sum(), counted + routed.load[0]
     return balance, counted
 
   balance, counted = parts(jax.device_get(params))

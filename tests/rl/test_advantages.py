@@ -88,3 +88,16 @@ def test_dead_groups_leave_the_batch_and_its_denominator():
 
 def test_a_batch_of_dead_groups_alone_has_no_micro_batches():
   assert make_experience(PROMPTS, ROLLOUTS, group_advantages([[1, 1], [0, 0]]), np.arange(4), make_stage()) == []
+
+
+@pytest.mark.parametrize("recorded, wider", [(np.uint8, np.int16), (np.uint16, np.int32)])
+def test_routes_lie_where_their_tokens_are_and_the_last_token_of_a_sequence_has_none(recorded, wider):
+  of_token = lambda tokens: np.stack([tokens, tokens + 240], -1)[..., None].astype(recorded)  # two layers, one expert
+  rollouts = ROLLOUTS.replace(routes=of_token(ROLLOUTS.tokens), prompt_routes=of_token(PROMPTS.tokens))
+  microbatches = make_experience(PROMPTS, rollouts, group_advantages([[0, 1], [3, 1]]), np.arange(4), make_stage())
+  for m in jax.device_get(microbatches):
+    assert m.routes.dtype == wider and m.routes.shape == (*m.batch.tokens.shape, 2, 1)
+    following = np.pad(m.batch.segments[:, 1:], ((0, 0), (0, 1)))
+    inside = (m.batch.segments > 0) & (m.batch.segments == following)
+    np.testing.assert_array_equal(m.routes[inside], of_token(m.batch.tokens[inside]))
+    assert (m.routes[~inside] == -1).all()

@@ -98,7 +98,7 @@ def written_formula(drawn, stage):
   return loss, gradient, kinds
 
 
-def tabular_log_probs(_, table, batch):
+def tabular_log_probs(_, table, batch, routes=None):
   before = jnp.pad(batch.tokens[:, :-1], ((0, 0), (1, 0)))
   values = jax.nn.log_softmax(table)[before, batch.tokens]
   return jnp.where(batch.positions > 0, values, 0.0), jnp.zeros(values.shape), types.SimpleNamespace(load=None)

@@ -261,7 +261,7 @@ def test_the_sampler_speculates_where_it_is_asked_to_with_the_random_streams_it_
     "weights", tokens, lengths, rows, key, c=model, sampling=SAMPLING, group_size=GROUP, ends=ENDS, pad=PAD
   )
   expected = jax.random.fold_in(jax.random.fold_in(key, rows[2]), 1)
-  assert found[0] is model and found[1] == "weights" and found[5:] == (SAMPLING, ENDS, PAD)
+  assert found[0] is model and found[1] == "weights" and found[5:] == (SAMPLING, ENDS, PAD, False)
   assert found[4].shape == (4, GROUP) and found[4][2, 1] == expected
 
 

@@ -146,6 +146,14 @@ def test_max_violation_is_that_of_the_fullest_expert(on_one):
   assert on_one["metrics"]["expert/max_violation"] == pytest.approx(expected, rel=1e-5)
 
 
+def test_unused_is_the_share_of_the_experts_of_all_layers_without_a_token():
+  state = states.create({"w": jnp.ones((2, 3)), "router_bias": jnp.zeros((2, 4))}, OPTIMIZER)
+  load = jnp.array([[3.0, 0.0, 1.0, 0.0], [1.0, 1.0, 1.0, 1.0]])
+  total = jax.tree.map(jnp.zeros_like, state.params), ({}, load)
+  _, metrics = updates.apply(state, total, optimizer=OPTIMIZER, bias_rate=0.01)
+  assert metrics["expert/unused"] == 0.25
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_gradient_that_is_not_finite_changes_nothing_and_is_counted(value):
   params = {"w": jnp.ones((2, 3)), "router_bias": jnp.zeros((1, 2))}
