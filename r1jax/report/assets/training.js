@@ -157,6 +157,8 @@ const HEALTH = [
   ["rollout/truncated", "Responses cut at the limit", percent, { min: 0 }],
   ["policy/sampler_mismatch", "Sampler against trainer, nats", short, { min: 0 }],
   ["expert/max_violation", "Load of the fullest expert above the mean", percent, { min: 0 }],
+  ["expert/unused", "Experts that no token went to", percent, { min: 0 }],
+  ["expert/agreement", "Replayed experts that the router would choose now", percent, { max: 1 }],
   ["policy/gradient_norm", "Gradient norm", short, { min: 0 }],
   ["time/rollout_tokens_per_second", "Tokens per second in rollouts", whole, { min: 0 }],
 ];
