@@ -1,4 +1,4 @@
-"""python -m r1jax.plan --config=experiments/r1_671b.py --topology=v5p:8x8x16 [--stages=zero --programs=gradient] [--json]
+"""python -m r1jax.plan --config=experiments/r1_671b.py --topology=v5p:8x8x16 [--stages=zero --programs=update] [--json]
 
 Says what the programs that the stages of a run execute need of a chip: memory,
 and whether it fits; FLOPs, traffic and collectives; the least time of a call
@@ -9,6 +9,8 @@ are planned for by arithmetic. --sweep=4 ranks other meshes and micro-batches.
 """
 
 import json
+import os
+import sys
 
 from absl import flags
 
@@ -31,7 +33,8 @@ def run(argv):
   from r1jax.plan.hardware import machine as named
 
   machine = named(TOPOLOGY.value)
-  console = rich.console.Console()
+  is_narrow = sys.stdout.isatty() or "COLUMNS" in os.environ
+  console = rich.console.Console(width=None if is_narrow else 140)  # in a file, too, a row is one line
   say = lambda text: console.print(text, markup=False, highlight=False, soft_wrap=True)
   if SWEEP.value is not None:
     stage = experiment.stage(command.STAGES.value[0]) if command.STAGES.value else experiment.stages[0]

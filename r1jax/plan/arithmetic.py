@@ -1,8 +1,8 @@
 """FLOPs, bytes and collectives of a traced program, from its jaxpr: exact shapes, no compiler.
 
-On explicit meshes every value of a jaxpr carries its sharding, so what one chip holds and multiplies is known, and so is
-which collectives the program asks for. A scan is counted as often as it runs, at every depth. A loop whose length only
-the run knows counts once, but for those on top (of a decode loop: one step), which `count` gives apart.
+On explicit meshes every value of a jaxpr carries its sharding, so what one chip holds and multiplies is known, and
+which collectives the program asks for, too. A scan is counted as often as it runs, at every depth. A loop whose length
+only the run knows counts once, but for those on top (of a decode loop: one step), which `count` gives apart.
 
 Bytes of HBM are an estimate: the operands and results of every matrix product, once each, as if all else were fused into
 them (docs/plan.md). A weight counts with the width that it is kept in, whatever it is cast to.

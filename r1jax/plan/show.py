@@ -14,7 +14,9 @@ PARTS = ("parameters", "optimizer", "gradients", "reference")  # of what is held
 
 
 def tables(figures: dict[str, Figures], machine: Machine) -> list[rich.table.Table]:
-  return [memory(figures, machine), time(figures), exchange(figures)]
+  found = [memory(figures, machine), time(figures)]
+  exchanged = exchange(figures)
+  return [*found, exchanged] if exchanged.row_count else found
 
 
 def memory(figures: dict[str, Figures], machine: Machine) -> rich.table.Table:
@@ -51,8 +53,8 @@ def time(figures: dict[str, Figures]) -> rich.table.Table:
 
 def exchange(figures: dict[str, Figures]) -> rich.table.Table:
   """How many collectives of each kind, and the bytes of their results."""
-  asked = ", as the program asks for them" if any(f.estimated for f in figures.values()) else ""
-  found = table(f"collectives of one call, one chip: number x GB in all{asked}", KINDS)
+  asked = "asked for in" if any(f.estimated for f in figures.values()) else "of"
+  found = table(f"collectives {asked} one call, one chip: number x GB of all results", KINDS)
   for name, each in figures.items():
     for phase in each.phases:
       cells = (phase.cost.collectives.get(kind) for kind in KINDS)
@@ -72,7 +74,7 @@ def table(title: str, columns) -> rich.table.Table:
 
 def duration(seconds: float) -> str:
   for unit, size in (("h", 3600), ("min", 60), ("s", 1)):
-    if seconds >= 2 * size or unit == "s" and seconds >= 1:
+    if seconds >= size:
       return f"{seconds / size:.3g} {unit}"
   return f"{seconds * 1e3:.3g} ms"
 

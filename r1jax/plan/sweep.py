@@ -23,8 +23,12 @@ PROGRAMS = ("rollout", "sample", "gradient")  # that take most of a step's time 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
   mesh: config.Mesh
-  rows: int  # of a micro-batch
+  stage: config.Stage  # with its rows of a micro-batch
   figures: dict[str, Figures]  # by program
+
+  @property
+  def rows(self) -> int:
+    return rows_of(self.stage)
 
   @property
   def peak(self) -> int:
@@ -80,7 +84,7 @@ def _candidate(shape, experiment, stage, machine: Machine, drawn: dict) -> Candi
         found[program.name] = drawn[shape]
       else:
         found[program.name] = drawn[shape] = figures(program, machine)
-  return Candidate(shape, rows_of(stage), found)
+  return Candidate(shape, stage, found)
 
 
 def variants(
