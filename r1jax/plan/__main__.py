@@ -5,11 +5,10 @@ and whether it fits; FLOPs, traffic and collectives; the least time of a call
 and the limit that binds. docs/plan.md tells how to read it. With
 `pip install libtpu` the compiler of a TPU is there without the TPU;
 --topology=local compiles for the devices of this machine, and GPUs, as h100:8,
-are planned for by arithmetic. --sweep=4 ranks other meshes and micro-batches.
+are planned for by arithmetic (--nocompile does so for TPUs, too). --sweep=4 ranks other meshes and micro-batches.
 """
 
 import json
-import os
 import sys
 
 from absl import flags
@@ -18,6 +17,7 @@ from r1jax import main as command
 
 TOPOLOGY = flags.DEFINE_string("topology", "local", "TPU slice, as v5p:8x8x16; number of GPUs, as h100:8; or local.")
 PROGRAMS = flags.DEFINE_list("programs", [], "Programs to compile, as rollout,gradient; default: all.")
+COMPILE = flags.DEFINE_bool("compile", True, "--nocompile: by arithmetic alone, in seconds and without libtpu.")
 JSON = flags.DEFINE_bool("json", False, "Print the figures as JSON, for scripts.")
 SWEEP = flags.DEFINE_integer(
   "sweep", None, "Rank meshes and micro-batches for the first stage named, and compile the best so many.", lower_bound=0
@@ -32,9 +32,8 @@ def run(argv):
   from r1jax.plan import figures as of, show, sweep  # after the flags: a mistake in them is told at once
   from r1jax.plan.hardware import machine as named
 
-  machine = named(TOPOLOGY.value)
-  is_narrow = sys.stdout.isatty() or "COLUMNS" in os.environ
-  console = rich.console.Console(width=None if is_narrow else 140)  # in a file, too, a row is one line
+  machine = named(TOPOLOGY.value, COMPILE.value)
+  console = rich.console.Console(width=None if sys.stdout.isatty() else 140)  # in a file, too, a row is one line
   say = lambda text: console.print(text, markup=False, highlight=False, soft_wrap=True)
   if SWEEP.value is not None:
     stage = experiment.stage(command.STAGES.value[0]) if command.STAGES.value else experiment.stages[0]

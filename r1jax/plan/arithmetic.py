@@ -2,10 +2,12 @@
 
 On explicit meshes every value of a jaxpr carries its sharding, so what one chip holds and multiplies is known, and
 which collectives the program asks for, too. A scan is counted as often as it runs, at every depth. A loop whose length
-only the run knows counts once, but for those on top (of a decode loop: one step), which `count` gives apart.
+only the run knows counts as often as `turns` says, but for those on top (of a decode loop: one step), which `count`
+gives apart. What is only ever cast to a narrower type is made, and gathered, in that: compilers move the cast to the
+front.
 
-Bytes of HBM are an estimate: the operands and results of every matrix product, once each, as if all else were fused into
-them (docs/plan.md). A weight counts with the width that it is kept in, whatever it is cast to.
+Bytes of HBM are an estimate: the operands and results of every matrix product, once each, as if all else were fused
+into them (docs/plan.md). A weight counts with the width that it is kept in, whatever it is cast to.
 """
 
 import dataclasses
@@ -29,16 +31,17 @@ OVER_AXES = {  # inside shard_map
 }
 
 
-def count(jaxpr, shape: dict[str, int], grouped: bool) -> tuple[Cost, list[Cost]]:
+def count(jaxpr, shape: dict[str, int], grouped: bool, turns: int = 1) -> tuple[Cost, list[Cost]]:
   """The cost on one chip, and that of one turn of each loop without a known length on top of the program.
 
   Args:
     jaxpr: a jaxpr of a program on an explicit mesh.
     shape: devices along each axis of the mesh.
     grouped: whether ragged products take each row once, and not once for every group.
+    turns: of a loop of unknown length that is not on top.
   """
   loops = []
-  return _Counter(shape, grouped).count(jaxpr, loops), loops
+  return _Counter(shape, grouped, turns).count(jaxpr, loops), loops
 
 
 def axes_of(entry) -> tuple[str, ...]:
@@ -57,8 +60,36 @@ def local_shape(aval, shape: dict[str, int]) -> tuple[int, ...]:
   return tuple(n // math.prod(shape[a] for a in axes) for n, axes in zip(aval.shape, spec_of(aval)))
 
 
-def local_bytes(aval, shape: dict[str, int]) -> int:
-  return math.prod(local_shape(aval, shape)) * aval.dtype.itemsize if hasattr(aval, "shape") else 0
+def local_bytes(aval, shape: dict[str, int], width: int | None = None) -> int:
+  """Bytes of a value on one chip, of its own width or another."""
+  return math.prod(local_shape(aval, shape)) * (width or aval.dtype.itemsize) if hasattr(aval, "shape") else 0
+
+
+def made_width(jaxpr, results=None) -> dict:
+  """Bytes of an element of every value as it is made: narrower than its type where all that use it cast it so.
+
+  Args:
+    results: the widths that the jaxpr's results are used with; None: their own.
+  """
+  results = results or [8] * len(jaxpr.outvars)
+  widest = {v: width for v, width in zip(jaxpr.outvars, results) if not is_literal(v)}
+  for eqn in reversed(jaxpr.eqns):
+    is_loop = eqn.primitive.name in ("scan", "while", "cond")
+    used = None if is_loop else [widest.get(v, 8) for v in eqn.outvars]
+    inner = [(body.invars, made_width(body, used)) for body in inner_jaxprs(eqn)]
+    for i, v in enumerate(eqn.invars):
+      if is_literal(v) or not hasattr(v.aval, "dtype"):
+        continue
+      used = v.aval.dtype.itemsize
+      if eqn.primitive.name == "convert_element_type":
+        used = eqn.outvars[0].aval.dtype.itemsize
+      elif eqn.primitive.name in (*SAME, "reshard"):
+        used = widest.get(eqn.outvars[0], used)
+      elif inner:
+        behind = i - len(eqn.invars)  # a loop's body and a branch lack the first operands of their equation
+        used = max(widths.get(own[behind], 0) if -behind <= len(own) else used for own, widths in inner)
+      widest[v] = max(widest.get(v, 0), used)
+  return {v: min(width, v.aval.dtype.itemsize) for v, width in widest.items() if hasattr(v.aval, "dtype") and width}
 
 
 def inner_jaxprs(eqn):
@@ -76,10 +107,12 @@ def inner_jaxprs(eqn):
 class _Counter:
   shape: dict[str, int]
   grouped: bool
+  turns: int
 
   def count(self, jaxpr, loops=None) -> Cost:
     """The cost of a jaxpr; a loop of unknown length goes to `loops`, if they are asked for."""
     total = Cost()
+    made = made_width(jaxpr)
     width = {id(v): v.aval.dtype.itemsize for v in jaxpr.invars if hasattr(v.aval, "dtype")}  # of what came in
     summed = {}  # values all-reduced over (axes, cost): a reduce-scatter, if all that follows is to keep a part
     for eqn in jaxpr.eqns:
@@ -87,7 +120,7 @@ class _Counter:
       if name == "while":
         turn = self.count(eqn.params["body_jaxpr"].jaxpr)
         if loops is None:
-          total += turn
+          total += turn.times(self.turns)
         else:
           loops.append(turn)
         continue
@@ -101,17 +134,17 @@ class _Counter:
         width[id(eqn.outvars[0])] = width[id(eqn.invars[0])]
       if name in SAME and id(eqn.invars[0]) in summed:
         summed[id(eqn.outvars[0])] = summed[id(eqn.invars[0])]
-      total += self.one(eqn, width, summed)
+      total += self.one(eqn, width, summed, made)
     return total
 
-  def one(self, eqn, width, summed) -> Cost:
+  def one(self, eqn, width, summed, made) -> Cost:
     """An equation's own cost, without that of the jaxprs in it."""
     name = eqn.primitive.name
     if name in ("dot_general", "ragged_dot_general"):
       product = Cost(self.flops(eqn), self.product_bytes(eqn, width))
       return product + (self.contracted(eqn, summed) if name == "dot_general" else Cost())
     if name == "reshard":
-      return self.reshard(eqn, summed)
+      return self.reshard(eqn, summed, made)
     if name in REDUCTIONS:
       spec = spec_of(eqn.invars[0].aval)
       return self.over(eqn, "all-reduce", [a for i in eqn.params["axes"] for a in spec[i]], summed)
@@ -120,17 +153,18 @@ class _Counter:
       return self.over(eqn, OVER_AXES[name], axes_of(named) if isinstance(named, str) else named)
     return Cost()
 
-  def over(self, eqn, kind, axes, summed=None) -> Cost:
+  def over(self, eqn, kind, axes, summed=None, made=None) -> Cost:
     """A collective of this kind over mesh axes with each of the equation's results."""
     group = math.prod(self.shape[a] for a in axes)
     if group == 1:
       return Cost()
-    found = [Cost(collectives={kind: traffic(kind, local_bytes(v.aval, self.shape), group)}) for v in eqn.outvars]
+    size = lambda v: local_bytes(v.aval, self.shape, (made or {}).get(v))
+    found = [Cost(collectives={kind: traffic(kind, size(v), group)}) for v in eqn.outvars]
     if summed is not None:
       summed[id(eqn.outvars[0])] = tuple(axes), found[0]
     return sum(found, Cost())
 
-  def reshard(self, eqn, summed) -> Cost:
+  def reshard(self, eqn, summed, made) -> Cost:
     """Axes that leave a dimension are gathered; those that come to one cost nothing, as each chip keeps its part."""
     before, after = (spec_of(v.aval) for v in (eqn.invars[0], eqn.outvars[0]))
     gone = [a for old, new in zip(before, after) for a in old if a not in new]
@@ -138,7 +172,7 @@ class _Counter:
     if moved := [a for a in gone if a in come]:
       return self.over(eqn, "all-to-all", moved)
     if gone:
-      return self.over(eqn, "all-gather", gone)
+      return self.over(eqn, "all-gather", gone, made=made)
     axes, reduced = summed.get(id(eqn.invars[0]), ((), None))
     if not axes or not set(axes) <= set(come):
       return Cost()

@@ -1,6 +1,7 @@
 """The figures of every program of a run: compiled where there is a compiler, by arithmetic where there is none."""
 
 import dataclasses
+import re
 import sys
 import time
 
@@ -35,7 +36,9 @@ class Figures:
   beside: int  # bytes of arrays that are no arguments, but stay
   temporaries: int  # bytes, with results that do not take an argument's place
   program: int  # bytes
-  estimated: bool  # whether the temporaries are an estimate from the jaxpr, and the collectives those asked for there
+  estimated: (
+    bool  # whether there was no compiled program: collectives and, without a compiler, temporaries of the jaxpr
+  )
   compile_seconds: float
   tokens: int  # that one call reads or, at most, draws, on all chips
   phases: tuple[Phase, ...]  # the whole first
@@ -92,21 +95,21 @@ def figures(program: Program, machine: Machine, known: dict | None = None) -> Fi
   known = {} if known is None else known
   shape = dict(jax.sharding.get_abstract_mesh().shape)
   traced = program.function.trace(*program.placed(), **program.options)
-  cost, loops = arithmetic.count(traced.jaxpr.jaxpr, shape, machine.chip.grouped)
+  cost, loops = arithmetic.count(traced.jaxpr.jaxpr, shape, machine.chip.grouped, program.rounds)
   results = sum(arithmetic.local_bytes(v.aval, shape) for v in traced.jaxpr.jaxpr.outvars)
   arguments = sum(dry_run.device_bytes(x) for x in program.placed())
   cost += Cost(hbm_bytes=arguments + results)
-  given = sum(dry_run.device_bytes(x) for x in _donated(traced))
-  size = dict(arguments=arguments, temporaries=liveness.temporaries(traced.jaxpr.jaxpr, shape) - given, program=0)
-  took = 0.0
+  size = dict(arguments=arguments, temporaries=temporaries(traced, shape, cost.flops > 0), program=0)
+  took, exchanged = 0.0, None
   if machine.devices is not None:
-    size, exchanged, took = compiled(traced.lower(), known)
-    cost, loops = _exchanging(cost, loops, exchanged)
+    found, exchanged, took = compiled(traced.lower(), known, program.rounds)
+    size |= found
+    cost, loops = _exchanging(cost, loops, exchanged) if exchanged else (cost, loops)
   return Figures(
     held=program.held(),
     cache=dry_run.device_bytes(program.cache) if program.cache is not None else 0,
     beside=sum(dry_run.device_bytes(tree) for tree in program.beside.values()),
-    estimated=machine.devices is None,
+    estimated=not exchanged,
     compile_seconds=took,
     tokens=program.tokens,
     phases=tuple(Phase(name, each, *seconds(each, machine.chip)) for name, each in phases(program, cost, loops)),
@@ -115,25 +118,49 @@ def figures(program: Program, machine: Machine, known: dict | None = None) -> Fi
   )
 
 
-def _donated(traced) -> list:
-  """The shapes of donated arguments, whose places results take."""
-  flat, _ = jax.tree.flatten(traced.args_info)
-  return [x.aval if hasattr(x, "aval") else x._aval for x in flat if x.donated]
+def temporaries(traced, shape: dict[str, int], has_products: bool) -> int:
+  """Bytes of a chip by arithmetic, without the results that take the place of donated arguments.
+
+  Without products it is the update, in which compilers finish one array before the next.
+  """
+  jaxpr, donated = traced.jaxpr.jaxpr, {}
+  for info, v in zip(jax.tree.leaves(traced.args_info), jaxpr.invars):
+    if info.donated:
+      donated.setdefault((v.aval.shape, v.aval.dtype), []).append(v)
+  in_place = {v for v in jaxpr.outvars if donated.get(key := (v.aval.shape, v.aval.dtype)) and donated[key].pop()}
+  if has_products:
+    return liveness.temporaries(jaxpr, shape, in_place=in_place)
+  return sum(arithmetic.local_bytes(v.aval, shape) for v in jaxpr.outvars if v not in in_place)
 
 
-def compiled(lowered, known: dict) -> tuple[dict[str, int], tuple[Cost, list[Cost]], float]:
-  """Sizes on a chip, collectives (of the whole and of loops on top), and the seconds that compiling took."""
+TOO_MUCH = re.compile(r"RESOURCE_EXHAUSTED.*HLO temporaries \(([\d.]+)([KMG])\)", re.DOTALL)
+
+
+def compiled(lowered, known: dict, rounds: int):
+  """Sizes on a chip, collectives (of the whole and of loops on top), and the seconds that compiling took.
+
+  The TPU's compiler gives up on a program that is too large and says how large the temporaries are: then that is all
+  there is, and None in the place of the collectives.
+  """
   text = lowered.as_text()
   if text not in known:
     started = time.monotonic()
-    made = lowered.compile()
+    try:
+      made = lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+      told = TOO_MUCH.search(str(error))
+      if not told:
+        raise
+      size = float(told[1]) * {"K": 2**10, "M": 2**20, "G": 2**30}[told[2]]
+      known[text] = dict(temporaries=int(size)), None, time.monotonic() - started
+      return known[text]
     took, found = time.monotonic() - started, made.memory_analysis()
     size = dict(
       arguments=found.argument_size_in_bytes,
       temporaries=found.temp_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes,
       program=found.generated_code_size_in_bytes,
     )
-    known[text] = size, hlo.collectives(made.as_text()), took
+    known[text] = size, hlo.collectives(made.as_text(), rounds), took
   return known[text]
 
 

@@ -1,6 +1,7 @@
 """The chips that a plan can be made for, and what --topology names."""
 
 import dataclasses
+import math
 import os
 import re
 
@@ -47,11 +48,12 @@ class Machine:
   notes: tuple[str, ...] = ()
 
 
-def machine(topology: str) -> Machine:
-  """The machine that --topology names; ValueError for one that is not known."""
+def machine(topology: str, compiled: bool = True) -> Machine:
+  """The machine that --topology names, with its devices or without; ValueError for one that is not known."""
   generation, _, shape = topology.partition(":")
   if topology == "local":
-    return local()
+    found = local()
+    return found if compiled else dataclasses.replace(found, devices=None)
   if generation not in CHIPS or not shape:
     raise ValueError(
       f"--topology={topology} must be local or one of {', '.join(CHIPS)} with a shape, as v5e:2x4 or h100:8."
@@ -62,6 +64,10 @@ def machine(topology: str) -> Machine:
     count = int(shape)
     beyond = f"{count} GPUs are more than the {NODE} of a node: between nodes the network is slower than assumed."
     return Machine(topology, count, CHIPS[generation], None, (beyond,) if count > NODE else ())
+  if not compiled:
+    if not re.fullmatch("[1-9][0-9]*(x[1-9][0-9]*)*", shape):
+      raise ValueError(f"--topology={topology} must give the shape of the slice, as v5e:2x4 or v5p:8x8x16.")
+    return Machine(topology, math.prod(map(int, shape.split("x"))), CHIPS[generation], None)
   devices = pod(topology)
   return Machine(topology, len(devices), CHIPS[generation], devices)
 

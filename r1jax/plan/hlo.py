@@ -45,34 +45,38 @@ def computations(text: str) -> tuple[dict[str, list[Instruction]], str]:
   return found, entry
 
 
-def collectives(text: str) -> tuple[Cost, list[Cost]]:
-  """What one chip exchanges in one execution, and in one turn of each loop on top whose length is not known."""
+def collectives(text: str, turns: int = 1) -> tuple[Cost, list[Cost]]:
+  """What one chip exchanges in one execution, and in one turn of each loop on top whose length is not known.
+
+  Args:
+    turns: of such a loop that is not on top.
+  """
   module, entry = computations(text)
   loops = []
-  return _walk(module, entry, loops, set()), loops
+  return _walk(module, entry, loops, set(), turns), loops
 
 
 def per_turn(text: str) -> dict[str, Cost]:
   """What one turn of every loop exchanges beside the loops in it, by the name of its body."""
   module, _ = computations(text)
   bodies = [i.attribute(r"body=%?([\w.\-]+)") for each in module.values() for i in each if i.op == "while"]
-  return {body: _walk(module, body, [], set(), depth=1, loops_count=False) for body in bodies}
+  return {body: _walk(module, body, None, set(), 0) for body in bodies}
 
 
-def _walk(module, name, loops, chains, depth=0, loops_count=True) -> Cost:
-  """The sum over a computation; `chains` are the asynchronous collectives that were seen in this turn of the loop."""
+def _walk(module, name, loops, chains, turns) -> Cost:
+  """The sum over a computation, without the loops in it where `turns` is 0.
+
+  `loops` takes those of unknown length, on top; `chains` are the asynchronous collectives seen in this turn.
+  """
   total = Cost()
   for each in module[name]:
-    if each.op == "while":
-      body = each.attribute(r"body=%?([\w.\-]+)")
-      turn = _walk(module, body, loops, set(), depth + 1)
-      turns = trip_count(module, each)
-      if not loops_count:
-        continue
-      if turns is None and depth == 0:
+    if each.op == "while" and turns:
+      turn = _walk(module, each.attribute(r"body=%?([\w.\-]+)"), None, set(), turns)
+      known = trip_count(module, each)
+      if known is None and loops is not None:
         loops.append(turn)
       else:
-        total += turn.times(1 if turns is None else turns)
+        total += turn.times(turns if known is None else known)
     elif kind := kind_of(each):
       chain = each.attribute(r'chain_id="(\d+)"')
       if chain and chain in chains:
@@ -81,7 +85,7 @@ def _walk(module, name, loops, chains, depth=0, loops_count=True) -> Cost:
       total += one(each, kind, scattered=name.startswith("all-reduce-scatter"))
     elif each.op in ("fusion", "call", "conditional", "async-start"):
       for called in called_by(each):
-        total += _walk(module, called, loops, chains, depth, loops_count)
+        total += _walk(module, called, loops, chains, turns)
   return total
 
 

@@ -7,6 +7,7 @@ that exists nowhere.
 from collections.abc import Iterator
 import dataclasses
 import functools
+import math
 from typing import Any
 
 import jax
@@ -40,6 +41,7 @@ class Program:
   remedy: str  # what to change where it does not fit
   tokens: int  # that one call reads or, at most, draws, on all chips
   cache: Any = None  # shapes of the KV cache at its longest
+  rounds: int = 1  # of the experts' exchange when all are equally loaded
 
   def held(self) -> dict[str, int]:
     """Bytes of a chip by what they are for, of all arguments and what stays beside them."""
@@ -75,6 +77,13 @@ def placed(tree):
 
 def programs(experiment: config.Experiment, stage: config.Stage) -> Iterator[Program]:
   """What a stage executes on the devices, beside small things."""
+  experts = experiment.model_of(stage).experts
+  rounds = math.ceil(1 / experts.exchange) if experts and experts.exchange else 1
+  for program in _programs(experiment, stage):
+    yield dataclasses.replace(program, rounds=rounds)
+
+
+def _programs(experiment: config.Experiment, stage: config.Stage) -> Iterator[Program]:
   model = experiment.model_of(stage)
   params = states.abstract_params(model)
   if isinstance(stage, config.RL):

@@ -20,7 +20,7 @@ def tables(figures: dict[str, Figures], machine: Machine) -> list[rich.table.Tab
 
 
 def memory(figures: dict[str, Figures], machine: Machine) -> rich.table.Table:
-  estimated = " (by arithmetic: temporaries are an estimate)" if any(f.estimated for f in figures.values()) else ""
+  estimated = " (by arithmetic: temporaries are an estimate)" if machine.devices is None else ""
   columns = (*PARTS, "others", "temporaries", "of it cache", "program", "peak", f"of {machine.chip.hbm / 1e9:.1f}")
   found = table(f"memory of one of {machine.count} chips, GB{estimated}", columns)
   for name, each in figures.items():

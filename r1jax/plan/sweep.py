@@ -80,7 +80,8 @@ def _candidate(shape, experiment, stage, machine: Machine, drawn: dict) -> Candi
         continue
       if program.name == "gradient":
         found["gradient"] = figures(program, machine)
-      elif shape in drawn:
+        break
+      if shape in drawn:
         found[program.name] = drawn[shape]
       else:
         found[program.name] = drawn[shape] = figures(program, machine)

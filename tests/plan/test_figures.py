@@ -90,6 +90,21 @@ def test_gpus_are_planned_for_by_arithmetic_within_a_factor_of_what_is_compiled(
       assert 0.5 < each.temporaries / made[name].temporaries < 2.5, name
 
 
+def test_a_program_that_the_compiler_gives_up_on_has_the_size_that_it_tells(one_cpu, monkeypatch):
+  told = "RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: Ran out of memory on HBM, the total memory required for HLO "
+  told += "temporaries (28.50G) exceeds available HBM (15.75G)."
+
+  def give_up(*_):
+    raise jax.errors.JaxRuntimeError(told)
+
+  monkeypatch.setattr(jax.stages.Lowered, "compile", give_up)
+  found = of.plan(small.get_config(), one_cpu, ("base",), ("gradient",))["base/gradient"]
+  assert found.temporaries == 28.5 * 2**30 and found.arguments > 0 and found.estimated
+  told = "INTERNAL: something else"
+  with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
+    of.plan(small.get_config(), one_cpu, ("base",), ("gradient",))
+
+
 def test_the_least_time_is_that_of_the_limit_that_binds():
   chip = hardware.Chip(hbm=1, flops=10.0, hbm_bandwidth=5.0, link_bandwidth=2.0)
   gather = {"all-gather": cost.traffic("all-gather", 8, 4)}

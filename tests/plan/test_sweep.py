@@ -1,6 +1,7 @@
 """Which meshes are looked at, and how they are ranked."""
 
 import dataclasses
+import types
 
 import jax
 import pytest
@@ -48,13 +49,18 @@ def made_up(monkeypatch):
 
   def figures(program, machine):
     shape = jax.sharding.get_abstract_mesh().shape
-    rows = program.tokens // 64 if program.name == "gradient" else 0
+    rows = program.tokens if program.name == "gradient" else 0
     time = 1 / shape["tensor"] - rows / 1000
     phase = of.Phase("whole", cost.Cost(), time + (0.5 if machine.devices else 0), "compute")
     size = dict(arguments=100 * shape["tensor"] + rows, beside=0, temporaries=0, program=0, cache=0, held={})
     return of.Figures(**size, estimated=not machine.devices, compile_seconds=0, tokens=1, phases=(phase,), remedy="")
 
+  def programs(experiment, stage):
+    yield types.SimpleNamespace(name="rollout", tokens=1)
+    yield types.SimpleNamespace(name="gradient", tokens=stage.microbatch_rows)
+
   monkeypatch.setattr(sweep, "figures", figures)
+  monkeypatch.setattr(sweep, "programs", programs)
 
 
 def test_candidates_are_ranked_by_time_and_what_does_not_fit_comes_last(made_up):
