@@ -1,0 +1,98 @@
+"""What the TPU's compiler makes of the programs; libtpu is there without a TPU."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
+import pytest
+
+from r1jax import config, mesh
+from r1jax.models import scoring
+from r1jax.plan import figures, hardware, hlo
+from r1jax.plan.programs import batch, placed, state_of, training
+from r1jax.training import state as states, update
+from tests.experiments import small
+
+pytest.importorskip("libtpu")
+
+MODEL = config.Model(
+  vocab=512,
+  width=256,
+  layers=4,
+  dense_layers=1,
+  hidden=512,
+  attention=config.LatentAttention(heads=4, query_rank=64, latent_rank=128, nope_head=32, rope_head=16, value_head=32),
+  experts=config.Experts(routed=8, active=2, shared=1, hidden=128),
+)
+SHAPE = config.Mesh(data=2, expert=4, tensor=2)
+
+
+@pytest.fixture(autouse=True)
+def one_device():
+  """In place of the mesh of every test: those of this file are of chips that are not here."""
+
+
+@pytest.fixture(scope="module")
+def text():
+  """The gradient of three scanned layers with experts, compiled for 16 chips."""
+  machine = hardware.machine("v5e:4x4")
+  with jax.set_mesh(mesh.make(SHAPE, list(machine.devices))):
+    loss = functools.partial(scoring.next_token_loss, MODEL)
+    params, rows = states.abstract_params(MODEL), batch(16, 256)
+    total = jax.eval_shape(functools.partial(update.zeros, loss=loss), params, rows)
+    return update.accumulate.lower(*map(placed, (params, total, rows)), loss=loss).compile().as_text()
+
+
+def test_a_layer_exchanges_what_the_design_says(text):
+  turns = [each.collectives for each in hlo.per_turn(text).values()]
+  exchanges = sorted(turn["all-to-all"].count for turn in turns if "all-to-all" in turn)
+  forward, backward = (turn for turn in turns if "all-gather" in turn)
+  assert exchanges == [3, 5]  # docs/plan.md says what each is
+  weights = 6 + 1 + 3 + 3  # of attention, router, experts and shared expert: gathered in both passes, with remat
+  assert forward["all-gather"].count == backward["all-gather"].count == weights
+  assert "reduce-scatter" not in forward and backward["reduce-scatter"].count == 9
+
+
+def test_weights_are_gathered_in_bfloat16_and_activations_are_not_gathered(text):
+  m, a, e = MODEL, MODEL.attention, MODEL.experts
+  ranks = a.query_rank * a.heads * (a.nope_head + a.rope_head)
+  ranks += a.latent_rank * a.heads * (a.nope_head + a.value_head)
+  attention = (ranks + a.heads * a.value_head * m.width) // 2 + m.width * (a.query_rank + a.latent_rank + a.rope_head)
+  experts = 3 * m.width * e.hidden // 2 * (e.routed // 4 + e.shared)
+  router = m.width * e.routed * 4
+  for turn in (each.collectives for each in hlo.per_turn(text).values()):
+    if "all-gather" in turn:
+      assert turn["all-gather"].bytes == 2 * (attention + experts) + router
+
+
+@pytest.mark.parametrize(
+  "name, topology", [("v4", "v4:2x2x1"), ("v5e", "v5e:2x2"), ("v5p", "v5p:2x2x1"), ("v6e", "v6e:2x2")]
+)
+def test_the_table_says_where_a_row_is_multiplied_by_its_own_expert_alone(name, topology):
+  rows, inner, out, groups = 512, 256, 128, 8
+  with jax.set_mesh(mesh.make(config.Mesh(), hardware.pod(topology)[:1])):
+    shaped = lambda shape, dtype: placed(jax.ShapeDtypeStruct(shape, dtype))
+    args = (shaped(shape, jnp.bfloat16) for shape in ((rows, inner), (groups, inner, out)))
+    product = jax.shard_map(jax.lax.ragged_dot, in_specs=P(), out_specs=P(), check_vma=False)
+    flops = jax.jit(product).lower(*args, shaped((groups,), jnp.int32)).compile().cost_analysis()["flops"]
+  once = 1 if hardware.CHIPS[name].grouped else groups
+  assert flops / (2 * rows * inner * out) == pytest.approx(once, rel=0.05)
+
+
+def test_temporaries_by_arithmetic_are_near_those_that_are_compiled():
+  model = dataclasses.replace(MODEL, experts=None, dense_layers=0, width=512, hidden=2048, layers=8, vocab=4096)
+  machine = hardware.machine("v5e:2x2")
+  stage = dataclasses.replace(small.base(), rows=64, length=1024)
+  loss = functools.partial(scoring.next_token_loss, model)
+  found = []
+  for each in (machine, dataclasses.replace(machine, devices=None)):
+    with figures.use(config.Mesh(data=4), each):
+      state = state_of(stage, states.abstract_params(model), None)
+      program = next(training(model, stage, state, loss, batch(64, 1024)))
+      found.append(figures.figures(program, each))
+  compiled, paper = found
+  assert 0.8 < paper.temporaries / compiled.temporaries < 1.5
+  ours, theirs = (sum(kind.bytes for kind in each.whole.cost.collectives.values()) for each in (paper, compiled))
+  assert 0.5 < ours / theirs < 2.5
