@@ -97,6 +97,7 @@ def variants(
       continue
     for changed in with_rows(stage):
       stages = tuple(changed if each is stage else each for each in experiment.stages)
+      shape = dataclasses.replace(shape, gather=experiment.mesh.gather)
       if is_valid(dataclasses.replace(experiment, mesh=shape, stages=stages)):
         yield shape, changed
 

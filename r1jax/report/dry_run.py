@@ -84,6 +84,8 @@ def memory(experiment: config.Experiment, stage: config.Stage) -> dict[str, int]
   if hasattr(stage, "sampling"):
     group = stage.group_size if isinstance(stage, config.RL) else stage.samples
     prompts = stage.prompts_at_once or stage.rollout_size // group
+    if experiment.mesh.gather:
+      found["gathered copy"] = _copy(model, here)
     found["KV cache"] = _cache(model, prompts, group, stage.sampling.max_prompt, stage.sampling.max_response, here)
   if critics := {name for _, what, name in stage.needs() if what == "reward model"}:
     of = (experiment.model_of(experiment.stage(name)) for name in critics)
@@ -113,6 +115,12 @@ def _training(model: config.Model, parameters: str, moments: str, adapters, is_c
     "AdamW moments": device_bytes(state.optimizer),
     "reference": device_bytes(trained),
   }
+
+
+@functools.cache
+def _copy(model: config.Model, here) -> int:
+  """Bytes of the weights as sampling reads them."""
+  return device_bytes(jax.eval_shape(functools.partial(states.for_sampling, c=model), states.abstract_params(model)))
 
 
 @functools.cache
