@@ -14,9 +14,9 @@ def run(*arguments):
 
 
 def test_it_prints_json_of_what_is_compiled_here():
-  found = json.loads(run("--json", "--programs=gradient").stdout)
-  assert found["fits"] is True and found["chips"] == 1 and found["functions"].keys() == {"base/gradient"}
-  assert found["functions"]["base/gradient"]["peak_bytes"] > 0
+  found = json.loads(run("--json", "--programs=update").stdout)
+  assert found["fits"] is True and found["chips"] == 1 and found["functions"].keys() == {"base/update"}
+  assert found["functions"]["base/update"]["peak_bytes"] > 0
 
 
 def test_it_prints_tables_by_arithmetic_and_a_sentence():
@@ -26,14 +26,13 @@ def test_it_prints_tables_by_arithmetic_and_a_sentence():
 
 
 def test_it_sweeps():
-  done = run("--topology=h100:2", "--sweep=4")
-  assert done.returncode == 0 and "data=2 expert=1 tensor=1" in done.stdout and "arithmetic" in done.stdout
+  done = run("--topology=h100:1", "--sweep=4")
+  assert done.returncode == 0 and "data=1 expert=1 tensor=1" in done.stdout and "arithmetic" in done.stdout
 
 
 def test_mistakes_are_sentences():
   for arguments, sentence in (
     (["--topology=v99:2x2"], "--topology=v99:2x2 must be local or one of v4, v5e"),
-    (["--topology=h100:8"], "needs 1 devices, but h100:8 has 8"),
     (["--programs=nothing"], "--programs=nothing names none"),
   ):
     done = run(*arguments)
