@@ -4,7 +4,8 @@
   python -m r1jax.main --config=experiments/r1_zero_deepseek_v2_lite.py
 
   machine: v5p:2x2x1 (4 chips, experts over them), or 4 GPUs of 141 GB
-  memory: python -m r1jax.plan --config=experiments/r1_zero_deepseek_v2_lite.py --topology=v5p:2x2x1
+  memory: 99.5 of a v5p's 102.0 GB by arithmetic, for the gradient, which is close; 52.2 on 8 chips or GPUs with
+    --config.mesh.expert=8 --config.stages[0].microbatch_rows=8
 
 What to expect: little. The paper found that a base of this kind, with 16B
 weights, did not gain on AIME by RL alone, and repeated itself as responses grew

@@ -11,6 +11,7 @@ import hashlib
 from typing import Any
 
 import jax
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 import numpy as np
 
@@ -41,7 +42,12 @@ def make(mesh: config.Mesh, devices=None) -> jax.sharding.Mesh:
       f"mesh data={mesh.data} x expert={mesh.expert} x tensor={mesh.tensor} needs {np.prod(shape)} devices, "
       f"but there are {len(devices)}; set --config.mesh.data={len(devices)} or another split of them."
     )
-  return jax.make_mesh(shape, AXES, devices=devices, axis_types=(AxisType.Explicit,) * 3)
+  types = (AxisType.Explicit,) * 3
+  try:
+    return jax.make_mesh(shape, AXES, devices=devices, axis_types=types)
+  except NotImplementedError:  # no axis of the mesh is whole axes of the slice's torus, as 64 in 8 x 8 x 16
+    laid_out = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+    return jax.sharding.Mesh(laid_out, AXES, axis_types=types)
 
 
 def learner(experiment: config.Experiment) -> jax.sharding.Mesh:

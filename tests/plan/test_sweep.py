@@ -75,7 +75,11 @@ def test_candidates_are_ranked_by_time_and_what_does_not_fit_comes_last(made_up)
   for part in (found[: sum(fits)], found[sum(fits) :]):
     assert [each.seconds for each in part] == sorted(each.seconds for each in part)
   told = sweep.as_json(found, machine)
-  assert told[0]["mesh"] == {"data": 4, "expert": 1, "tensor": 1, "gather": False} and told[0]["fits"] and not told[-1]["fits"]
+  assert (
+    told[0]["mesh"] == {"data": 4, "expert": 1, "tensor": 1, "gather": False}
+    and told[0]["fits"]
+    and not told[-1]["fits"]
+  )
 
 
 def test_the_best_are_compiled_and_come_first(made_up):

@@ -3,10 +3,12 @@
 import functools
 
 import jax
+from jax.experimental import topologies
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 import pytest
 
+from configs import meshes
 from r1jax import config, mesh
 from r1jax.models import scoring
 from r1jax.plan import figures, hardware, hlo
@@ -92,3 +94,13 @@ def test_temporaries_by_arithmetic_are_near_those_that_are_compiled(program):
   found = compiled.memory_analysis()
   temporaries = found.temp_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
   assert 0.8 < paper / temporaries < 1.8  # the range that docs/plan.md gives
+
+
+def test_the_mesh_of_the_671b_lies_on_its_slice_and_no_host_holds_rows_of_two_parts():
+  devices = list(topologies.get_topology_desc(platform="tpu", topology_name="v5p:8x8x16").devices)
+  made = mesh.make(meshes.v5p_1024(), devices)
+  assert made.devices.shape == (8, 64, 2)
+  hosts = [process for part in mesh._holders(made) for process in part]
+  assert sorted(hosts) == list(range(256))
+  wide = mesh.make(config.Mesh(data=8, expert=16, tensor=8), devices)  # a row of tensor is two hosts or more
+  assert {len(part) for part in mesh._holders(wide)} == {4}
