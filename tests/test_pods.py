@@ -111,7 +111,7 @@ def test_the_examples_run_on_the_chips_that_the_page_asks_for(name, data):
   assert f"--config=experiments/{name} --config.mesh.data={data}" in PAGE
   experiment = example(name, data)
   experiment.validate()
-  chips = math.prod(dataclasses.astuple(experiment.mesh))
+  chips = experiment.mesh.data * experiment.mesh.expert * experiment.mesh.tensor
 
   job, pod = pods()
   topology = pod["nodeSelector"]["cloud.google.com/gke-tpu-topology"]
