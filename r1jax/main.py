@@ -68,7 +68,11 @@ def run(argv):
 
   given = COORDINATOR.value, PROCESSES.value, PROCESS.value
   if DISTRIBUTED.value or any(x is not None for x in given) or processes.expected():
-    processes.join(*given)
+    try:
+      processes.join(*given)
+    except RuntimeError as error:  # of the cluster, and no mistake of the command
+      print(f"r1jax: {error}", file=sys.stderr)
+      return 1
   return processes.together(train)
 
 

@@ -52,9 +52,11 @@ def make(mesh: config.Mesh, devices=None) -> jax.sharding.Mesh:
 
 def learner(experiment: config.Experiment) -> jax.sharding.Mesh:
   """The mesh that trains: of all devices, or of those before the actors'."""
-  devices = jax.devices()
-  actors = experiment.actors and np.prod((experiment.actors.data, experiment.actors.expert, experiment.actors.tensor))
-  return make(experiment.mesh, devices[: len(devices) - actors] if actors else devices)
+  devices, wanted = jax.devices(), experiment.actors
+  apart = wanted.data * wanted.expert * wanted.tensor if wanted else 0
+  if apart >= len(devices):
+    raise ValueError(f"actors takes {apart} of {len(devices)} devices, and the learner needs some; give it fewer.")
+  return make(experiment.mesh, devices[: len(devices) - apart])
 
 
 def actors(experiment: config.Experiment) -> jax.sharding.Mesh | None:

@@ -52,6 +52,10 @@ def execute(experiment: config.Experiment, workdir: pathlib.Path, only: tuple[st
   wanted = [stage for stage in experiment.stages if not only or stage.name in only]
   check_parents(run, wanted)
   check(run)
+  processes.agree(
+    {"config": config_dict(experiment), "code": f"r1jax {r1jax.__version__}", "tokenizer": run.tokenizer.sha256}
+    | {f"data of stage {name!r}": problems.fingerprint for name, problems in run.problems.items()}
+  )
   claim(workdir, experiment)  # only now: whoever mends a config before the run began may keep the folder
   if jax.process_index() == 0 and not (workdir / "tokenizer").exists():
     run.tokenizer.save(workdir / ".tokenizer")
@@ -59,7 +63,9 @@ def execute(experiment: config.Experiment, workdir: pathlib.Path, only: tuple[st
   with run.stop:
     for stage in wanted:
       run_stage(stage, run)
-  return report(run)
+  results = report(run)
+  processes.wait("the report is written")
+  return results
 
 
 def check_parents(run: Run, wanted: list[config.Stage]):

@@ -22,7 +22,7 @@ from r1jax.errors import STOPPED, Stopped, sentence, told
 
 SILENCE = 30  # seconds without a sign of life, after which a process counts as dead and the others end
 LAST = 3.0  # seconds by which process 0, whose end ends the others, outlives them after a mistake they share
-LOST = ("Gloo", "Connection", "UNAVAILABLE", "heartbeat", "NCCL")
+LOST = ("Gloo", "NCCL", "UNAVAILABLE:", "DEADLINE_EXCEEDED:", "ABORTED:", "CoordinationService", "heartbeat")
 
 
 def expected(environment: Mapping[str, str] = os.environ) -> bool:
@@ -73,6 +73,8 @@ def together(run: Callable[[], int | None]) -> int | None:
   program = f"r1jax, process {jax.process_index()} of {jax.process_count()}"
   try:
     code = told(program, run)
+  except KeyboardInterrupt:
+    code = 130
   except BaseException as error:
     if text := lost(error):
       print(f"{program}: {text}", file=sys.stderr)
@@ -95,8 +97,10 @@ def leave(code: int):
 
 def lost(error: BaseException) -> str | None:
   """A sentence where `error` is what a device program says when a process that takes part in it has died."""
+  while error.__cause__ is not None:  # orbax wraps it
+    error = error.__cause__
   text = str(error)
-  if not isinstance(error, jax.errors.JaxRuntimeError) or not any(sign in text for sign in LOST):
+  if jax.process_count() == 1 or not any(sign in text for sign in LOST):
     return None
   return (
     f"another process is gone ({text.splitlines()[0][:160]}), and this one ends, too; the first that ended says why. "
@@ -110,7 +114,8 @@ def gather(value: Any) -> list:
     return [value]
   mine = np.frombuffer(json.dumps(value).encode(), np.uint8)
   sizes = multihost_utils.process_allgather(np.array(mine.size, np.int32))
-  padded = multihost_utils.process_allgather(np.pad(mine, (0, int(sizes.max()) - mine.size)))
+  room = 1 << int(sizes.max()).bit_length()  # few sizes, for each is a program
+  padded = multihost_utils.process_allgather(np.pad(mine, (0, room - mine.size)))
   return [json.loads(part[:size].tobytes()) for part, size in zip(padded, sizes, strict=True)]
 
 
@@ -136,6 +141,18 @@ def wait(what: str):
   """Returns when every process is here: what one has written is there for all."""
   if jax.process_count() > 1:
     multihost_utils.sync_global_devices(f"r1jax: {what}")
+
+
+def agree(what: Mapping[str, Any]):
+  """Raises ValueError where a process was given something else than process 0: JSON values by what they are."""
+  ours = json.loads(json.dumps(dict(what)))
+  theirs = gather(ours)[0]
+  for name in ours:
+    if ours[name] != theirs.get(name):
+      raise ValueError(
+        f"process {jax.process_index()} has another {name} than process 0; give all of them the same command, code and "
+        "data."
+      )
 
 
 class Stop:

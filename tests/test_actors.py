@@ -23,7 +23,7 @@ def experiment(actors: config.Mesh | None, staleness: int = 0) -> config.Experim
   base, zero = made.stages
   gentle = config.Optimizer(learning_rate=2e-2, epsilon=1e-2, weight_decay=0.0)
   zero = dataclasses.replace(
-    zero, steps=16, optimizer=gentle, staleness=staleness, checkpoints=config.Checkpoints(every=8), evaluate_every=0
+    zero, steps=16, optimizer=gentle, staleness=staleness, checkpoints=config.Checkpoints(every=8)
   )
   made = dataclasses.replace(made, stages=(base, zero), mesh=config.Mesh(data=4), actors=actors)
   made.validate()

@@ -110,7 +110,7 @@ def test_a_run_of_four_processes_that_die_and_stop_ends_on_fewer_as_that_of_one(
 
   job = Job(workdir, 2, killed=(0, "checkpoint"))
   codes = job.codes(300)
-  assert codes[0] == -signal.SIGKILL and codes[1] != 0, codes
+  assert codes[0] == -signal.SIGKILL and codes[1] in (1, -signal.SIGABRT), codes
 
   job = Job(workdir, 1)
   assert job.codes(300) == [0], job.log(0)
@@ -153,6 +153,25 @@ def test_sigterm_is_noticed_once_and_the_handler_before_comes_back():
     with pytest.raises(processes.Stopped, match="stopped by SIGTERM after update 3; the same command goes on"):
       stop.end("after update 3")
   assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_what_a_process_was_given_otherwise_is_named(monkeypatch):
+  processes.agree({"config": {"seed": (1, 2)}})
+  monkeypatch.setattr(processes, "gather", lambda value: [{"config": {"seed": [1, 3]}}, value])
+  with pytest.raises(ValueError, match="process 0 has another config than process 0"):
+    processes.agree({"config": {"seed": (1, 2)}})
+
+
+def test_a_death_that_orbax_has_wrapped_is_seen(monkeypatch):
+  monkeypatch.setattr(jax, "process_count", lambda: 2)
+  try:
+    try:
+      raise RuntimeError("UNKNOWN: Gloo AllGather failed: Connection closed by peer")
+    except RuntimeError as cause:
+      raise ValueError("the save failed") from cause
+  except ValueError as error:
+    assert processes.lost(error).startswith("another process is gone (UNKNOWN: Gloo AllGather failed")
+  assert processes.lost(ValueError("a bug")) is None
 
 
 def test_a_mini_batch_is_of_the_same_rollouts_however_many_processes_draw_them(monkeypatch):

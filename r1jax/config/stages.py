@@ -220,7 +220,7 @@ class RL(Stage):
   problems: Any = None  # a Mixture or a source of r1jax.data; None: the playground's, without end
   later_problems: Any = None  # what `problems` gives way to, e.g. with general questions in it
   later_from: int = 0  # update at which it does: the paper's last 400 of 1,700 (v2 3.2.2)
-  staleness: int = 0  # rollouts that actors (experiment.actors) draw ahead of the one that is learned from
+  staleness: int = 0  # rollouts that actors (experiment.actors) draw ahead, each from a copy of the weights on theirs
   importance_cap: float = 2.0  # of p_now / p_drawn, by which a token that older weights drew counts
   prompts_at_once: int = 0  # prompts sampled from in one call, while those before are scored; 0: all of a rollout
   rewards: tuple[Any, ...]  # objects of r1jax.rewards

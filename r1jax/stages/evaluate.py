@@ -140,15 +140,20 @@ def put_together(exam: Exam, prefill: str, parts: list) -> Answers:
 
 def draw(run: Run, policy: Policy, prompts, key, sampling: config.Sampling, group: int, record_routes: bool = False):
   """`sample` on this process's prompts: Rollouts with numpy leaves."""
-  with jax.set_mesh(policy.mesh or jax.sharding.get_mesh()):
-    if policy.mesh:
-      key = jax.device_put(key, NamedSharding(policy.mesh, P()))
-    tokens, lengths, rows = mesh.to_global((prompts.tokens, prompts.lengths, prompts.rows))
-    rollouts = sample(
-      policy.params, tokens, lengths, rows, key, c=policy.model, sampling=sampling, group_size=group,
-      ends=policy.prompter.ends, pad=policy.prompter.pad, record_routes=record_routes,
-    )  # fmt: skip
-    return mesh.to_local(rollouts)
+  if policy.mesh is None:
+    return _draw(policy, prompts, key, sampling, group, record_routes)
+  with run.drawing, jax.set_mesh(policy.mesh):
+    key = jax.device_put(key, NamedSharding(policy.mesh, P()))
+    return _draw(policy, prompts, key, sampling, group, record_routes)
+
+
+def _draw(policy: Policy, prompts, key, sampling, group, record_routes):
+  tokens, lengths, rows = mesh.to_global((prompts.tokens, prompts.lengths, prompts.rows))
+  rollouts = sample(
+    policy.params, tokens, lengths, rows, key, c=policy.model, sampling=sampling, group_size=group,
+    ends=policy.prompter.ends, pad=policy.prompter.pad, record_routes=record_routes,
+  )  # fmt: skip
+  return mesh.to_local(rollouts)
 
 
 def summarize(exam: Exam, answers: Answers) -> dict:

@@ -51,8 +51,11 @@ def run(stage: config.RL, run: Run, params):
     state, reference = resume(stage, checkpoints, batches, state)
     watch = Watch(stage, run, log, scorer, exam, grader)
     save = functools.partial(save_if_due, stage, run.stop, checkpoints)
-    for step in range(int(state.step), stage.steps, updates):
+    begun = int(state.step)
+    for step in range(begun, stage.steps, updates):
       if run.stop.asked():
+        if step > begun:
+          save(step, state, reference, actors.place())
         break
       with log.phase("layout"):
         policy = run.policy(stage, lora.merge(state.params, model.activations))
@@ -78,7 +81,7 @@ def run(stage: config.RL, run: Run, params):
             experience = add_reference(model, reference, state.params, experience)
           state, metrics = train(state, experience)
           jax.block_until_ready(metrics)  # the next rollout needs these weights; the seconds belong here
-        watch.update(step + i, metrics, first=i == 0)
+        watch.update(step + i, metrics, first=i == drawn.behind == 0)
       watch.settle()
       save(step + updates, state, reference, actors.place())
     run.stop.end(f"after update {int(state.step)} of {stage.name!r}")

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 import dataclasses
 import json
 import pathlib
+import threading
 from typing import Any, NamedTuple
 
 import jax
@@ -34,6 +35,7 @@ class Run:
   actors: jax.sharding.Mesh | None = None  # the devices that sample, where they are others than train
   benchmarks: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # evaluate.Exam by name
   problems: dict[str, Any] = dataclasses.field(default_factory=dict)  # what each stage asks, by the stage's name
+  drawing: Any = dataclasses.field(default_factory=threading.Lock)  # one call at a time on the actors' devices
   stop: processes.Stop = dataclasses.field(default_factory=processes.Stop)  # whether it is to save and end
 
   def folder(self, stage: str) -> pathlib.Path:
@@ -41,11 +43,12 @@ class Run:
     return pathlib.Path(stage) if "/" in stage else self.workdir / stage
 
   def finished(self, stage: str) -> bool:
-    return (self.folder(stage) / "stage.json").exists()
+    """As process 0 sees it: to others a file of its may appear later."""
+    return processes.by_first((self.folder(stage) / "stage.json").exists)
 
   def figures(self, stage: str) -> dict:
     """What a finished stage says of itself."""
-    return json.loads((self.folder(stage) / "stage.json").read_text())
+    return processes.by_first(lambda: json.loads((self.folder(stage) / "stage.json").read_text()))
 
   def restore(self, stage: str, abstract_params, taker: str):
     """The newest parameters of a finished stage, for the stage `taker`; ValueError where they are not of its hash."""

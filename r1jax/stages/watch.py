@@ -80,7 +80,7 @@ class Watch:
     """Measures and saves a fresh rollout; raises RuntimeError where preflight says stop."""
     prefill, (prompts, rollouts, texts) = self.prefill, drawn[:3]
     self.described = describe(prompts, rollouts, rewards, advantages, texts, prefill, self.models)
-    self.described["time/rollout_tokens_per_second"] = float(rollouts.lengths.sum() / drawn.seconds)
+    self.described["time/rollout_tokens_per_second"] = float(rollouts.lengths.sum() * mesh.part()[1] / drawn.seconds)
     self.described["rollout/behind"] = drawn.behind
     self.checks(step, rewards)
     self.hacking(step)
@@ -133,7 +133,8 @@ class Watch:
   def update(self, step: int, metrics, first: bool):
     """Hands one update's metrics to the log, and looks at those of the update before, which the device has by now.
 
-    Sampler and policy are the same weights only in the `first` update of a rollout: only there is a mismatch one.
+    Sampler and policy are the same weights only in the `first` update of a rollout that no older weights drew: only
+    there is a mismatch one.
     """
     weight = metrics.get("policy/weight")  # 1, but for averages by a constant
     means = {key: metrics[key] / weight for key in WEIGHTED if key in metrics}

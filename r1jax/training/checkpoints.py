@@ -89,6 +89,8 @@ class Checkpoints:
         self.folder,
         options=ocp.CheckpointManagerOptions(preservation_policy=ocp.checkpoint_managers.LatestN(keep)),
       )
+      # It would ask of SIGTERM by the step, and processes.Stop, which counts its questions, never hear the answer.
+      self._manager.reached_preemption = lambda step: False
       self._remove_leftovers()
     except OSError as error:
       raise OSError(
@@ -146,6 +148,8 @@ class Checkpoints:
     try:
       self._manager.save(step, args=items, force=True)
     except _FAILURES as error:
+      if processes.lost(error):
+        raise
       raise self._failed(error) from error
     if now:
       self.wait()
@@ -163,6 +167,8 @@ class Checkpoints:
         aside.write_text(json.dumps(_file_sizes(folder)))
         aside.rename(folder / _SIZES)
     except _FAILURES as error:
+      if processes.lost(error):
+        raise
       raise self._failed(error) from error
     self._writing = None
 

@@ -35,6 +35,7 @@ def serve(fd, trainer):
     trainer: the process to die with.
   """
   _die_with(trainer)
+  signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a scheduler's, to the whole job: the trainer says when it ends
   connection = Connection(fd)
   functions = {}  # by slot
   own = _memory()  # what the process and its functions need; the rest its items have left
