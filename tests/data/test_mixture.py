@@ -6,10 +6,10 @@ import itertools
 import json
 
 from hypothesis import given, settings, strategies as st
-import jax
+import jax  # noqa: F401  (conftest gives its modules a mesh)
 import pytest
 
-from r1jax import config
+from r1jax import config, mesh
 from r1jax.data import problems as data
 from r1jax.data.filters import Context, Only
 from r1jax.data.generated import PlaygroundProblems
@@ -123,8 +123,7 @@ def test_any_number_of_processes_gets_the_same_batches_and_states(tmp_path, monk
   for processes in (1, 2, 4):
     parts = []
     for process in range(processes):
-      monkeypatch.setattr(jax, "process_index", lambda p=process: p)
-      monkeypatch.setattr(jax, "process_count", lambda n=processes: n)
+      monkeypatch.setattr(mesh, "part", lambda part=(process, processes): part)
       parts.append(data.batches(row, 8))
     batches[processes] = [list(itertools.chain(*map(next, parts))) for _ in range(6)]
     states[processes] = [json.dumps(part.get_state()) for part in parts]

@@ -2,11 +2,11 @@
 
 import collections
 
-import jax
+import jax  # noqa: F401  (conftest gives its modules a mesh)
 import numpy as np
 import pytest
 
-from r1jax import config
+from r1jax import config, mesh
 from r1jax.data import problems, supervised
 from r1jax.data.prompts import Prompter
 from r1jax.data.tokenizer import Tokenizer
@@ -135,8 +135,7 @@ def test_the_rows_of_all_processes_are_those_of_one(tokenizer, monkeypatch, on_d
       whole, count = batches[step]
       parts = []
       for process in range(2):
-        monkeypatch.setattr(jax, "process_index", lambda process=process: process)
-        monkeypatch.setattr(jax, "process_count", lambda: 2)
+        monkeypatch.setattr(mesh, "part", lambda process=process: (process, 2))
         parts.append(batches[step])
       monkeypatch.undo()
       assert {part[1] for part in parts} == {count}
