@@ -59,9 +59,8 @@ def measure(run: Run, stage: config.RL, params, scorer: Scorer) -> tuple[float, 
   batches = data.problem_batches(run.experiment.playground, 0, stage.rollout_size // stage.group_size)
   rows = []
   for step in range(1 + REPEATS.value):
-    prompts = data.make_prompts(next(batches), stage.template, run.tokenizer, stage.sampling.max_prompt)
-    start = time.perf_counter()
-    _, _, scores = roll_out(run, stage, run.policy(stage, params), prompts, jax.random.key(step), scorer)
+    problems, start = next(batches), time.perf_counter()
+    scores = roll_out(run, stage, scorer, {}, problems, step, run.policy(stage, params)).scores
     sampled = time.perf_counter()
     join([score.result() for score in scores])
     rows.append((sampled - start, time.perf_counter() - sampled))

@@ -102,7 +102,7 @@ def measure(case: Case, kl: float, steps: int) -> list[dict[str, float]]:
       experience = make_experience(prompts, rollouts, advantages, np.arange(rewards.size), stage)
       clock.stop("reward")
       if kl:
-        experience = jax.block_until_ready([add_reference(case.model, reference, x) for x in experience])
+        experience = jax.block_until_ready(add_reference(case.model, reference, state.params, experience))
       clock.stop("reference")
       state, metrics = update(state, experience, loss=loss, optimizer=optimizer, bias_rate=bias_rate)
       assert np.isfinite(float(metrics["policy/loss"]))
