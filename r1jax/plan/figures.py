@@ -100,7 +100,7 @@ def figures(program: Program, machine: Machine, known: dict | None = None) -> Fi
   arguments = sum(dry_run.device_bytes(x) for x in program.placed())
   cost += Cost(hbm_bytes=arguments + results)
   size = dict(arguments=arguments, temporaries=temporaries(traced, shape, cost.flops > 0), program=0)
-  took, exchanged = 0.0, None
+  took, exchanged, found = 0.0, None, {}
   if machine.devices is not None:
     found, exchanged, took = compiled(traced.lower(), known, program.rounds)
     size |= found
@@ -109,7 +109,7 @@ def figures(program: Program, machine: Machine, known: dict | None = None) -> Fi
     held=program.held(),
     cache=dry_run.device_bytes(program.cache) if program.cache is not None else 0,
     beside=sum(dry_run.device_bytes(tree) for tree in program.beside.values()),
-    estimated=not exchanged,
+    estimated="program" not in found,
     compile_seconds=took,
     tokens=program.tokens,
     phases=tuple(Phase(name, each, *seconds(each, machine.chip)) for name, each in phases(program, cost, loops)),
@@ -140,7 +140,7 @@ def compiled(lowered, known: dict, rounds: int):
   """Sizes on a chip, collectives (of the whole and of loops on top), and the seconds that compiling took.
 
   The TPU's compiler gives up on a program that is too large and says how large the temporaries are: then that is all
-  there is, and None in the place of the collectives.
+  there is. None in the place of collectives that cannot be read: those of the traced program count.
   """
   text = lowered.as_text()
   if text not in known:
@@ -160,8 +160,17 @@ def compiled(lowered, known: dict, rounds: int):
       temporaries=found.temp_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes,
       program=found.generated_code_size_in_bytes,
     )
-    known[text] = size, hlo.collectives(made.as_text(), rounds), took
+    known[text] = size, _collectives(made, rounds), took
   return known[text]
+
+
+def _collectives(made, rounds: int):
+  """Those of a compiled program; None where this jaxlib cannot read it (v5p's kernels of ragged_dot, libtpu 0.0.52)."""
+  try:
+    text = made.as_text()
+  except jax.errors.JaxRuntimeError:
+    return None
+  return hlo.collectives(text, rounds)
 
 
 def _exchanging(cost: Cost, loops: list[Cost], exchanged) -> tuple[Cost, list[Cost]]:
