@@ -36,9 +36,8 @@ class Figures:
   beside: int  # bytes of arrays that are no arguments, but stay
   temporaries: int  # bytes, with results that do not take an argument's place
   program: int  # bytes
-  estimated: (
-    bool  # whether there was no compiled program: collectives and, without a compiler, temporaries of the jaxpr
-  )
+  estimated: bool  # whether the sizes are not all the compiler's
+  asked: bool  # whether the collectives are those that the traced program asks for, and not the compiled one's
   compile_seconds: float
   tokens: int  # that one call reads or, at most, draws, on all chips
   phases: tuple[Phase, ...]  # the whole first
@@ -110,6 +109,7 @@ def figures(program: Program, machine: Machine, known: dict | None = None) -> Fi
     cache=dry_run.device_bytes(program.cache) if program.cache is not None else 0,
     beside=sum(dry_run.device_bytes(tree) for tree in program.beside.values()),
     estimated="program" not in found,
+    asked=not exchanged,
     compile_seconds=took,
     tokens=program.tokens,
     phases=tuple(Phase(name, each, *seconds(each, machine.chip)) for name, each in phases(program, cost, loops)),

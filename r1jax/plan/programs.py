@@ -52,8 +52,7 @@ class Program:
       if isinstance(tree, states.TrainState):
         parts = {"parameters": tree.params, "optimizer": (tree.step, tree.optimizer, tree.masters)}
       for part, shapes in parts.items():
-        there = [x for x in jax.tree.leaves(shapes) if not on_host(x)]
-        found[part] = found.get(part, 0) + dry_run.device_bytes(there)
+        found[part] = found.get(part, 0) + dry_run.device_bytes(shapes)
     return {name: size for name, size in found.items() if size}
 
   def placed(self) -> tuple:
@@ -67,18 +66,15 @@ def here():
   return jax.sharding.get_abstract_mesh() if found.empty else found
 
 
-def on_host(x) -> bool:
-  """Whether an array lies in the host's memory: moments with optimizer.offload."""
-  return isinstance(x.sharding, NamedSharding) and x.sharding.memory_kind == "pinned_host"
-
-
 def placed(tree):
   """The shapes with whatever has no sharding copied to every device of the current mesh."""
 
   def place(x):
     spec = x.sharding.spec if isinstance(x.sharding, NamedSharding) else ()
     at = NamedSharding(here(), P(*spec[: len(x.shape)]))
-    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at.with_memory_kind("pinned_host") if on_host(x) else at)
+    return jax.ShapeDtypeStruct(
+      x.shape, x.dtype, sharding=at.with_memory_kind("pinned_host") if dry_run.on_host(x) else at
+    )
 
   return jax.tree.map(place, tree)
 

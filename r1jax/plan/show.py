@@ -53,7 +53,7 @@ def time(figures: dict[str, Figures]) -> rich.table.Table:
 
 def exchange(figures: dict[str, Figures]) -> rich.table.Table:
   """How many collectives of each kind, and the bytes of their results."""
-  asked = "asked for in" if any(f.estimated for f in figures.values()) else "of"
+  asked = "asked for in" if any(f.asked for f in figures.values()) else "of"
   found = table(f"collectives {asked} one call, one chip: number x GB of all results", KINDS)
   for name, each in figures.items():
     for phase in each.phases:

@@ -76,7 +76,8 @@ def memory(experiment: config.Experiment, stage: config.Stage) -> dict[str, int]
   model = experiment.model_of(stage)
   if hasattr(stage, "optimizer"):
     of, adapters = stage.optimizer, getattr(stage, "lora", None)
-    found = dict(_training(model, of.parameters, of.moments, adapters, stage.makes == "reward model", here))
+    kept = of.parameters, of.moments, of.offload
+    found = dict(_training(model, *kept, adapters, stage.makes == "reward model", here))
     if not isinstance(stage, config.RL):
       del found["reference"]
   else:
@@ -103,10 +104,13 @@ def _params(model: config.Model, is_critic: bool, here) -> int:
 
 
 @functools.cache
-def _training(model: config.Model, parameters: str, moments: str, adapters, is_critic: bool, here) -> dict[str, int]:
+def _training(
+  model: config.Model, parameters: str, moments: str, offload: bool, adapters, is_critic: bool, here
+) -> dict[str, int]:
   """Bytes of the training state, which is as large for every learning rate, of the gradients and of RL's reference."""
   params = states.abstract_params(model, reward_head.declare if is_critic else transformer.declare)
-  optimizer = optimizers.make(config.Optimizer(learning_rate=1.0, parameters=parameters, moments=moments), 1)
+  of = config.Optimizer(learning_rate=1.0, parameters=parameters, moments=moments, offload=offload)
+  optimizer = optimizers.make(of, 1)
   state = states.abstract_state(params, optimizer, parameters, adapters)
   trained = lora.trained(state.params)
   masters = {} if state.masters is None else {"masters": device_bytes(state.masters)}
@@ -133,9 +137,17 @@ def _cache(model: config.Model, prompts: int, group: int, max_prompt: int, max_r
 
 
 def device_bytes(tree) -> int:
-  """Bytes one device holds of a tree of ShapeDtypeStructs; a leaf without sharding is whole on each."""
+  """Bytes one device holds of a tree of ShapeDtypeStructs; a leaf without sharding is whole on each.
+
+  What lies in the host's memory (moments with optimizer.offload) is on none.
+  """
   part = lambda x: x.sharding.shard_shape(x.shape) if x.sharding else x.shape
-  return sum(math.prod(part(x)) * x.dtype.itemsize for x in jax.tree.leaves(tree))
+  here = [x for x in jax.tree.leaves(tree) if not on_host(x)]
+  return sum(math.prod(part(x)) * x.dtype.itemsize for x in here)
+
+
+def on_host(x) -> bool:
+  return isinstance(x.sharding, NamedSharding) and x.sharding.memory_kind == "pinned_host"
 
 
 def _declared(model) -> list[tuple[str, Named]]:

@@ -53,7 +53,8 @@ def made_up(monkeypatch):
     time = 1 / shape["tensor"] - rows / 1000
     phase = of.Phase("whole", cost.Cost(), time + (0.5 if machine.devices else 0), "compute")
     size = dict(arguments=100 * shape["tensor"] + rows, beside=0, temporaries=0, program=0, cache=0, held={})
-    return of.Figures(**size, estimated=not machine.devices, compile_seconds=0, tokens=1, phases=(phase,), remedy="")
+    made = dict(estimated=not machine.devices, asked=not machine.devices, compile_seconds=0)
+    return of.Figures(**size, **made, tokens=1, phases=(phase,), remedy="")
 
   def programs(experiment, stage):
     yield types.SimpleNamespace(name="rollout", tokens=1)
