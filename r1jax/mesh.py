@@ -37,17 +37,35 @@ def make(mesh: config.Mesh, devices=None) -> jax.sharding.Mesh:
   """Makes the mesh of `devices` (all of them by default); a wrong product is a ValueError."""
   shape = (mesh.data, mesh.expert, mesh.tensor)
   devices = jax.devices() if devices is None else devices
-  if np.prod(shape) != len(devices):
-    raise ValueError(
-      f"mesh data={mesh.data} x expert={mesh.expert} x tensor={mesh.tensor} needs {np.prod(shape)} devices, "
-      f"but there are {len(devices)}; set --config.mesh.data={len(devices)} or another split of them."
-    )
+  check(mesh, len(devices), "there are")
   types = (AxisType.Explicit,) * 3
   try:
     return jax.make_mesh(shape, AXES, devices=devices, axis_types=types)
   except NotImplementedError:  # no axis of the mesh is whole axes of the slice's torus, as 64 in 8 x 8 x 16
     laid_out = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
     return jax.sharding.Mesh(laid_out, AXES, axis_types=types)
+
+
+def check(mesh: config.Mesh, count: int, has: str):
+  """Raises a ValueError unless the mesh is of `count` devices. has: "there are", or who has so many."""
+  if (needed := mesh.data * mesh.expert * mesh.tensor) != count:
+    raise ValueError(
+      f"mesh data={mesh.data} x expert={mesh.expert} x tensor={mesh.tensor} needs {needed} devices, but {has} {count}; "
+      f"set --config.mesh.data={count} or another split of them."
+    )
+
+
+def abstract(shape: config.Mesh, platform: str | None = None) -> jax.sharding.AbstractMesh:
+  """A mesh that exists nowhere: enough to trace for. platform: "cpu", "tpu" or "gpu"; None: of whatever."""
+  device = platform and jax.sharding.AbstractDevice(device_kind=platform, num_cores=None, platform=platform)
+  sizes = shape.data, shape.expert, shape.tensor
+  return jax.sharding.AbstractMesh(sizes, AXES, axis_types=(AxisType.Explicit,) * 3, abstract_device=device or None)
+
+
+def platform() -> str | None:
+  """What the devices of the current mesh are: "cpu", "tpu" or "gpu"; None for a mesh that exists nowhere."""
+  device = jax.sharding.get_abstract_mesh().abstract_device
+  return device and device.platform
 
 
 def learner(experiment: config.Experiment) -> jax.sharding.Mesh:

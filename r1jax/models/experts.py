@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 import numpy as np
 
-from r1jax import config
+from r1jax import config, mesh
 from r1jax.mesh import BATCH
 from r1jax.models import functions as f
 from r1jax.models.layer import Layer
@@ -163,12 +163,6 @@ def _ragged_products(x, gate, up, down, owner, sizes):
   return jax.lax.ragged_dot(y, down, sizes)
 
 
-def on_cpu() -> bool:
-  """Whether the current mesh is of CPU devices (a mesh that exists nowhere counts as an accelerator's)."""
-  device = jax.sharding.get_abstract_mesh().abstract_device
-  return device is not None and device.platform == "cpu"
-
-
 def feed_forward(x, expert, gate, up, down):
   """Each row through its own experts: x[n, d], expert int32[n, k] (e: nobody) -> [n, k, d].
 
@@ -176,7 +170,7 @@ def feed_forward(x, expert, gate, up, down):
   """
   (n, k), experts = expert.shape, gate.shape[0]
   block, products = 1, _ragged_products
-  if on_cpu():  # blocks about half as long as the mean group keep the padding small
+  if mesh.platform() == "cpu":  # blocks about half as long as the mean group keep the padding small
     block, products = min(max(8, 1 << (n * k // experts).bit_length() >> 2), 128), _block_products
   source, target, sizes, owner = grouped_order(expert.reshape(-1), experts, block)
   rows = permute(x, jnp.where(source < n * k, source // k, n), target.reshape(n, k))

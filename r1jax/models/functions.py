@@ -13,6 +13,7 @@ import numpy as np
 
 from r1jax import config
 from r1jax.mesh import BATCH
+from r1jax.models import flash
 
 QUERIES = 512  # whose scores exist at one time in attention over whole rows
 MASKED = -1e30  # a score that softmax turns into exactly 0; finite, so an empty row stays free of NaN
@@ -127,7 +128,10 @@ def attend(query, key, value, segments, scale):
   against the keys up to its own end: half the scores of a full square. The
   scores of QUERIES queries exist at one time, and the backward pass of a longer
   span computes them again, so memory grows with the length and not its square.
+  On a TPU a kernel does it, where it can.
   """
+  if flash.applies(query.shape[1]):
+    return flash.attend(query, key, value, segments, scale)
   t, query = query.shape[1], group_heads(query, key.shape[2])
   span = max(32, -(-t // 8))
   out = []

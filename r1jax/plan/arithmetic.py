@@ -93,7 +93,9 @@ def made_width(jaxpr, results=None) -> dict:
 
 
 def inner_jaxprs(eqn):
-  """The jaxprs that an equation runs, those of a scatter's or a reduction's combining function left out."""
+  """The jaxprs that an equation runs, but for a kernel's and a scatter's or a reduction's combining function."""
+  if eqn.primitive.name == "pallas_call":
+    return
   for name, value in eqn.params.items():
     if name in ("update_jaxpr", "cond_jaxpr"):
       continue
@@ -143,6 +145,8 @@ class _Counter:
     if name in ("dot_general", "ragged_dot_general"):
       product = Cost(self.flops(eqn), self.product_bytes(eqn, width))
       return product + (self.contracted(eqn, summed) if name == "dot_general" else Cost())
+    if name == "pallas_call":
+      return self.kernel(eqn)
     if name == "reshard":
       return self.reshard(eqn, summed, made)
     if name in REDUCTIONS:
@@ -152,6 +156,13 @@ class _Counter:
       named = eqn.params.get("axes") or eqn.params.get("axis_name")
       return self.over(eqn, OVER_AXES[name], axes_of(named) if isinstance(named, str) else named)
     return Cost()
+
+  def kernel(self, eqn) -> Cost:
+    """A kernel of causal attention, the only one there is: its grid leaves out the blocks above the diagonal."""
+    grid = eqn.params["grid_mapping"].grid
+    blocks = math.prod(grid) * (grid[-1] + 1) / (2 * grid[-1])
+    size = sum(local_bytes(v.aval, self.shape) for v in (*eqn.invars, *eqn.outvars))
+    return Cost(self.count(eqn.params["jaxpr"]).flops * blocks, float(size))
 
   def over(self, eqn, kind, axes, summed=None, made=None) -> Cost:
     """A collective of this kind over mesh axes with each of the equation's results."""

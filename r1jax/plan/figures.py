@@ -6,7 +6,6 @@ import sys
 import time
 
 import jax
-from jax.sharding import AbstractMesh, AxisType
 
 from r1jax import config, mesh
 from r1jax.plan import arithmetic, hlo, liveness
@@ -75,14 +74,8 @@ def use(shape: config.Mesh, machine: Machine):
   """A context with the mesh of the machine, which exists nowhere where there is nothing to compile for."""
   if machine.devices is not None:
     return jax.set_mesh(mesh.make(shape, list(machine.devices)))
-  if shape.data * shape.expert * shape.tensor != machine.count:
-    raise ValueError(
-      f"mesh data={shape.data} x expert={shape.expert} x tensor={shape.tensor} needs "
-      f"{shape.data * shape.expert * shape.tensor} devices, but {machine.name} has {machine.count}; set "
-      f"--config.mesh.data={machine.count} or another split of them."
-    )
-  sizes = (shape.data, shape.expert, shape.tensor)
-  return jax.sharding.use_abstract_mesh(AbstractMesh(sizes, mesh.AXES, axis_types=(AxisType.Explicit,) * 3))
+  mesh.check(shape, machine.count, f"{machine.name} has")
+  return jax.sharding.use_abstract_mesh(mesh.abstract(shape, machine.platform))
 
 
 def figures(program: Program, machine: Machine, known: dict | None = None) -> Figures:

@@ -46,6 +46,7 @@ class Machine:
   chip: Chip
   devices: tuple | None  # to compile for; None: no compiler, everything by arithmetic
   notes: tuple[str, ...] = ()
+  platform: str = "tpu"
 
 
 def machine(topology: str, compiled: bool = True) -> Machine:
@@ -63,7 +64,7 @@ def machine(topology: str, compiled: bool = True) -> Machine:
       raise ValueError(f"--topology={topology} must give the number of GPUs, as {generation}:8.")
     count = int(shape)
     beyond = f"{count} GPUs are more than the {NODE} of a node: between nodes the network is slower than assumed."
-    return Machine(topology, count, CHIPS[generation], None, (beyond,) if count > NODE else ())
+    return Machine(topology, count, CHIPS[generation], None, (beyond,) if count > NODE else (), "gpu")
   if not compiled:
     if not re.fullmatch("[1-9][0-9]*(x[1-9][0-9]*)*", shape):
       raise ValueError(f"--topology={topology} must give the shape of the slice, as v5e:2x4 or v5p:8x8x16.")
@@ -101,4 +102,4 @@ def local() -> Machine:
   unknown = Chip(memory, float("nan"), float("nan"), float("nan"), grouped=True)
   chip = dataclasses.replace(found, hbm=memory) if found else unknown
   notes = () if found else (f"The peaks of {kind!r} are not in the table: there are no times.",)
-  return Machine("local", len(devices), chip, devices, notes)
+  return Machine("local", len(devices), chip, devices, notes, devices[0].platform)

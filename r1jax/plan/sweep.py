@@ -5,7 +5,6 @@ import dataclasses
 import sys
 
 import jax
-from jax.sharding import AbstractMesh, AxisType
 import rich.table
 
 from r1jax import config, mesh
@@ -112,7 +111,7 @@ def shapes(chips: int) -> list[config.Mesh]:
 def divides(model: config.Model, shape: config.Mesh) -> bool:
   """Whether the mesh divides heads, experts and every weight of the model."""
   sizes = dict(zip(mesh.AXES, (shape.data, shape.expert, shape.tensor)))
-  one = AbstractMesh((1, 1, 1), mesh.AXES, axis_types=(AxisType.Explicit,) * 3)
+  one = mesh.abstract(config.Mesh())
   with jax.sharding.use_abstract_mesh(one):
     weights = jax.tree.leaves(transformer.declare(model), is_leaf=lambda x: isinstance(x, Named))
   for weight in weights:

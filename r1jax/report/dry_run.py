@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec as P
+from jax.sharding import NamedSharding, PartitionSpec as P
 import rich.console
 import rich.table
 import rich.text
@@ -32,8 +32,7 @@ class Parameters(NamedTuple):
 def show(experiment: config.Experiment, console: rich.console.Console | None = None):
   """Prints the resolved run."""
   console = console or rich.console.Console()
-  shape = (experiment.mesh.data, experiment.mesh.expert, experiment.mesh.tensor)
-  abstract = AbstractMesh(shape, mesh.AXES, axis_types=(AxisType.Explicit,) * len(shape))
+  abstract = mesh.abstract(experiment.mesh)
   with jax.sharding.use_abstract_mesh(abstract):
     axes = " x ".join(f"{name}={size}" for name, size in abstract.shape.items())
     origin = f"config {config_sha256(experiment)[:12]}, seed {experiment.seed}, r1jax {r1jax.__version__}"

@@ -17,7 +17,6 @@ import numpy as np
 from r1jax import config, mesh as meshes
 from r1jax.data import tokenizer as tokenizers
 from r1jax.models import transformer
-from r1jax.models.experts import on_cpu
 from r1jax.models.hub import description, published, reading, source, writing
 from r1jax.models.hub.fields import GENERATION, read_fields, read_generation
 
@@ -88,7 +87,7 @@ def load(
   c = published.read_config(folder, mtp)
   mesh = _mesh(mesh)
   with on(mesh):
-    c.activations = activations or ("float32" if on_cpu() else "bfloat16")
+    c.activations = activations or ("float32" if meshes.platform() == "cpu" else "bfloat16")
     c.validate()
     params = reading.load_params(folder, c, dtype)
   return Loaded(
