@@ -114,26 +114,27 @@ class LatentAttention(Layer):
   """DeepSeek-V3 eq. 1-11; the absorbed form while decoding, keys and values expanded otherwise."""
 
   def query(self, x):
+    """x[b, t, d] -> the queries [b, t, n, h] of whole rows, heads split."""
     c, a = self.cfg, self.cfg.attention
     width = a.heads * (a.nope_head + a.rope_head)
     if a.query_rank:
       down = self.weight("query_down", (c.width, a.query_rank), ("embed", None), c.width)
       up = self.weight("query_up", (a.query_rank, width), ("rank", "heads"), a.query_rank)
       x = f.rms_norm(f.linear(x, down), self.norm("query_norm", a.query_rank), LATENT_EPSILON)
-      return f.split_heads(f.linear(x, up, "tensor"), a.heads)
-    weight = self.weight("query", (c.width, width), ("embed", "heads"), c.width)
-    return f.split_heads(f.linear(x, weight, "tensor"), a.heads)
+    else:
+      up = self.weight("query", (c.width, width), ("embed", "heads"), c.width)
+    return f.split_heads(f.linear(f.split_tokens(x, None), up, "tensor"), a.heads)
 
   @nn.compact
   def __call__(self, x, positions, segments, cache, layer):
-    """x[b, t, d] -> y[b, t, d], the cache or this row's entries [b, t, 1, r + p]."""
-    c, a = self.cfg, self.cfg.attention
+    """x[b, t, d] -> y[b, t, d], tokens split as those of x, and the cache or this row's entries [b, t, 1, r + p]."""
+    c, a, tokens = self.cfg, self.cfg.attention, f.tokens_of(x)
     frequencies = f.rotary_frequencies(a.rope_head, c.rope_theta, c.rope_scaling)
     scale = f.attention_scale(a.nope_head + a.rope_head, c.rope_scaling)
     nope, rope = jnp.split(self.query(x), [a.nope_head], axis=-1)
     rope = f.rotate(rope, positions, frequencies, c.rope_scaling)
     down = self.weight("kv_down", (c.width, a.latent_rank + a.rope_head), ("embed", None), c.width)
-    latent, key_rope = jnp.split(f.linear(x, down), [a.latent_rank], axis=-1)
+    latent, key_rope = jnp.split(f.split_tokens(f.linear(x, down), None), [a.latent_rank], axis=-1)
     latent = f.rms_norm(latent, self.norm("kv_norm", a.latent_rank), LATENT_EPSILON)
     key_rope = f.rotate(key_rope, positions, frequencies, c.rope_scaling)
     key_up = self.weight("key_up", (a.latent_rank, a.heads * a.nope_head), ("rank", "heads"), a.latent_rank)
@@ -158,7 +159,7 @@ class LatentAttention(Layer):
     key = jnp.concatenate([key, key_rope], axis=-1)
     query = jnp.concatenate([nope, rope], axis=-1)
     y = f.attend(query, key, value, segments, scale)
-    return f.linear(f.join_heads(y), out), entry
+    return f.split_tokens(f.linear(f.join_heads(y), out), tokens), entry
 
 
 class GroupedQueryAttention(Layer):
@@ -166,8 +167,12 @@ class GroupedQueryAttention(Layer):
 
   @nn.compact
   def __call__(self, x, positions, segments, cache, layer):
-    """x[b, t, d] -> y[b, t, d], the cache or this row's entries [b, t, k, 2h]: keys, and values beside them."""
-    c, a = self.cfg, self.cfg.attention
+    """x[b, t, d] -> y[b, t, d], tokens split as those of x, and the cache or this row's entries [b, t, k, 2h].
+
+    An entry is the keys, and the values beside them.
+    """
+    c, a, tokens = self.cfg, self.cfg.attention, f.tokens_of(x)
+    x = f.split_tokens(x, None)
     frequencies = f.rotary_frequencies(a.head, c.rope_theta, c.rope_scaling)
     scale = f.attention_scale(a.head, c.rope_scaling)
 
@@ -194,4 +199,5 @@ class GroupedQueryAttention(Layer):
       y = attend_group(query, prompt_key, prompt_value, own_key, own_value, cache.lengths, cache.index, scale)
       return f.linear(f.join_heads(f.ungroup_heads(y)), out), cache
 
-    return f.linear(f.join_heads(f.attend(query, key, value, segments, scale)), out), entry
+    y = f.attend(query, key, value, segments, scale)
+    return f.split_tokens(f.linear(f.join_heads(y), out), tokens), entry

@@ -1,6 +1,6 @@
-"""Routing, balance and the experts' products (DeepSeek-V3 eq. 12-20). Dropless everywhere.
+"""Routing, balance and the layer of experts (DeepSeek-V3 eq. 12-20). Dropless everywhere.
 
-Einsum letters: b batch, t time, d model, e experts, k experts per token, f hidden.
+Einsum letters: b batch, t time, d model, e experts, k experts per token.
 """
 
 import functools
@@ -11,10 +11,13 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 import numpy as np
 
-from r1jax import config, mesh
+from r1jax import config
 from r1jax.mesh import BATCH
-from r1jax.models import functions as f
+from r1jax.models import exchange, functions as f, products
 from r1jax.models.layer import Layer
+
+
+ASSIGNED = 65_536  # rows (of every token one for each of its experts) of a chip that are computed at one time
 
 
 @struct.dataclass
@@ -90,178 +93,35 @@ def route_dtype(experts: config.Experts) -> np.dtype:
   return np.min_scalar_type(experts.routed - 1)
 
 
-# ---- grouped products on one device
-
-
-def _integer_zeros(tree):
-  return jax.tree.map(lambda x: np.zeros(x.shape, jax.dtypes.float0), tree)
-
-
-@jax.custom_vjp
-def permute(x, source, target):
-  """Rows of x[n, d] in the order `source`[m], whose value n means an empty (zero) row.
-
-  `target`[n, k] lists where each row went (m: nowhere). Forward and backward
-  are both gathers: a scatter costs XLA's CPU backend many times as much.
-  """
-  return jnp.concatenate([x, jnp.zeros_like(x[:1])])[source]
-
-
-def _permute_forward(x, source, target):
-  return permute(x, source, target), (source, target)
-
-
-def _permute_backward(saved, gradient):
-  source, target = saved
-  padded = jnp.concatenate([gradient, jnp.zeros_like(gradient[:1])])
-  return padded[target].sum(1), *_integer_zeros((source, target))
-
-
-permute.defvjp(_permute_forward, _permute_backward)
-
-
-def grouped_order(expert, experts, block):
-  """Where the rows of n assignments go when sorted by expert, every expert's rows padded to blocks.
-
-  expert: int32[n], `experts` marks an assignment to nobody here. Returns source
-  int32[m] (n: empty), target int32[n] (m: nowhere), sizes int32[experts] (rows
-  per expert, padding included) and the expert of each block.
-  """
-  n = expert.shape[0]
-  m = -(-(n + experts * (block - 1)) // block) * block if block > 1 else n
-  order = jnp.argsort(expert, stable=True)
-  counts = (expert[:, None] == jnp.arange(experts)).sum(0)
-  starts = jnp.cumsum(counts) - counts
-  sizes = (counts + block - 1) // block * block
-  ends = jnp.cumsum(sizes)
-  row = jnp.arange(m)
-  owner = jnp.minimum((row[:, None] >= ends).sum(1), experts - 1)
-  rank = row - (ends - sizes)[owner]
-  filled = (rank < counts[owner]) & (row < ends[-1])
-  source = jnp.where(filled, order[jnp.minimum(starts[owner] + rank, n - 1)], n)
-  place = jnp.argsort(order)  # rank of each assignment in sorted order
-  here = jnp.minimum(expert, experts - 1)
-  target = jnp.where(expert < experts, place - starts[here] + (ends - sizes)[here], m)
-  return source, target, sizes, owner[::block]
-
-
-def _block_products(x, gate, up, down, owner, sizes):
-  """Every block of rows times its own expert's weights.
-
-  XLA's CPU ragged_dot costs as much as all experts on all rows.
-  """
-  del sizes
-  blocks = x.reshape(owner.shape[0], -1, x.shape[-1])
-  y = jnp.einsum("ntd,ndf->ntf", blocks, gate[owner])
-  y = jax.nn.silu(y) * jnp.einsum("ntd,ndf->ntf", blocks, up[owner])
-  return jnp.einsum("ntf,nfd->ntd", y, down[owner]).reshape(x.shape)
-
-
-def _ragged_products(x, gate, up, down, owner, sizes):
-  del owner
-  y = jax.nn.silu(jax.lax.ragged_dot(x, gate, sizes)) * jax.lax.ragged_dot(x, up, sizes)
-  return jax.lax.ragged_dot(y, down, sizes)
-
-
-def feed_forward(x, expert, gate, up, down):
-  """Each row through its own experts: x[n, d], expert int32[n, k] (e: nobody) -> [n, k, d].
-
-  Weights are [e, d, f], [e, d, f], [e, f, d]; all on this device.
-  """
-  (n, k), experts = expert.shape, gate.shape[0]
-  block, products = 1, _ragged_products
-  if mesh.platform() == "cpu":  # blocks about half as long as the mean group keep the padding small
-    block, products = min(max(8, 1 << (n * k // experts).bit_length() >> 2), 128), _block_products
-  source, target, sizes, owner = grouped_order(expert.reshape(-1), experts, block)
-  rows = permute(x, jnp.where(source < n * k, source // k, n), target.reshape(n, k))
-  gate, up, down = (w.astype(x.dtype) for w in (gate, up, down))
-  y = products(rows, gate, up, down, owner, sizes.astype(jnp.int32))
-  return permute(y, target, source[:, None]).reshape(n, k, x.shape[-1])
-
-
-# ---- experts on several devices
-
-
-def exchange_round(x, chosen, gates, weights, capacity, number):
-  """One round of the all-to-all: x[n, d] -> the part of the experts' sum that it delivers, [n, d].
-
-  Every shard sends at most `capacity` rows to every other; assignments of rank
-  [number * capacity, (number + 1) * capacity) for their destination go now.
-  """
-  (n, k), shards = chosen.shape, jax.lax.axis_size("expert")
-  local = weights[0].shape[0]
-  shard = chosen.reshape(-1) // local
-  order = jnp.argsort(shard, stable=True)
-  counts = (shard[:, None] == jnp.arange(shards)).sum(0)
-  starts = jnp.cumsum(counts) - counts
-  rank = jnp.argsort(order) - starts[shard] - number * capacity
-  target = jnp.where((rank >= 0) & (rank < capacity), shard * capacity + rank, shards * capacity)
-  slot = number * capacity + jnp.arange(capacity)
-  source = jnp.where(slot < counts[:, None], order[jnp.minimum(starts[:, None] + slot, n * k - 1)], n * k).reshape(-1)
-  swap = functools.partial(jax.lax.all_to_all, axis_name="expert", split_axis=0, concat_axis=0, tiled=True)
-  expert = jnp.concatenate([chosen.reshape(-1) % local, jnp.full(1, local)])[source]
-  sent = permute(x, jnp.where(source < n * k, source // k, n), target.reshape(n, k))
-  y = swap(feed_forward(swap(sent), swap(expert)[:, None], *weights)[:, 0])
-  y = permute(y, target, source[:, None]).reshape(n, k, -1)
-  return jnp.einsum("nkd,nk->nd", y, gates.astype(y.dtype))
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
-def exchange(x, chosen, gates, weights, capacity):
-  """All rounds, as many as the fullest pair of shards needs: dropless in bounded memory."""
-  rounds = _rounds(chosen, weights, capacity)
-  step = lambda i, y: y + exchange_round(x, chosen, gates, weights, capacity, i)
-  return jax.lax.fori_loop(0, rounds, step, jnp.zeros_like(x))
-
-
-def _rounds(chosen, weights, capacity):
-  counts = (chosen.reshape(-1, 1) // weights[0].shape[0] == jnp.arange(jax.lax.axis_size("expert"))).sum(0)
-  return jax.lax.pmax(-(-counts.max() // capacity), ("data", "expert", "tensor"))
-
-
-def _exchange_forward(x, chosen, gates, weights, capacity):
-  return exchange(x, chosen, gates, weights, capacity), (x, chosen, gates, weights)
-
-
-def _exchange_backward(capacity, saved, gradient):
-  x, chosen, gates, weights = saved
-
-  def step(i, total):
-    run = lambda x, gates, weights: exchange_round(x, chosen, gates, weights, capacity, i)
-    return jax.tree.map(jnp.add, total, jax.vjp(run, x, gates, weights)[1](gradient))
-
-  zeros = jax.tree.map(jnp.zeros_like, (x, gates, weights))
-  dx, dgates, dweights = jax.lax.fori_loop(0, _rounds(chosen, weights, capacity), step, zeros)
-  return dx, *_integer_zeros((chosen,)), dgates, dweights
-
-
-exchange.defvjp(_exchange_forward, _exchange_backward)
-
-
-def run_experts(x, expert, gates, gate, up, down, slack):
+def run_experts(x, expert, gates, gate, up, down, slack, split=None):
   """The gated sum of every token's experts: x[b, t, d], expert int32[b, t, k], gates float32[b, t, k] -> [b, t, d].
 
   Tokens are split over `data` and `expert`, experts over `expert`, their width
   over `tensor`. `slack` times the mean load is what one all-to-all round holds.
+  At most ASSIGNED rows of a chip are on their way at one time.
+  The mesh axis `split`, None or "tensor", splits the tokens of the result.
   """
   shards = jax.sharding.get_abstract_mesh().shape["expert"]
 
   @functools.partial(
     jax.shard_map,
     in_specs=(P(BATCH), P(BATCH), P(BATCH), *(P("expert", None, "tensor"),) * 2, P("expert", "tensor", None)),
-    out_specs=P(BATCH),
+    out_specs=P(BATCH, split),
     check_vma=False,
   )
   def run(x, expert, gates, *weights):
-    b, t, d = x.shape
-    k = expert.shape[-1]
-    rows, expert, gates = x.reshape(b * t, d), expert.reshape(b * t, k), gates.reshape(b * t, k)
-    if shards == 1:
-      y = jnp.einsum("nkd,nk->nd", feed_forward(rows, expert, *weights), gates.astype(x.dtype))
-    else:
-      capacity = min(int(b * t * k / shards * slack) + 1, b * t * k)
-      y = exchange(rows, expert, gates, weights, capacity)
-    return jax.lax.psum(y, "tensor").reshape(b, t, d)
+    def some(part):
+      rows, expert, gates = part
+      if shards > 1:
+        return exchange.exchange(rows, expert, gates, weights, slack)
+      return jnp.einsum("nkd,nk->nd", products.feed_forward(rows, expert, *weights), gates.astype(x.dtype))
+
+    tokens, k = expert.shape[0] * expert.shape[1], expert.shape[2]
+    parts = next(m for m in range(1, tokens + 1) if tokens % m == 0 and tokens // m * k <= max(ASSIGNED, k))
+    y = jax.tree.map(lambda a: a.reshape(parts, tokens // parts, a.shape[-1]), (x, expert, gates))
+    y = some([a[0] for a in y]) if parts == 1 else jax.lax.map(some, y)
+    y = y.reshape(x.shape)
+    return jax.lax.psum_scatter(y, split, scatter_dimension=1, tiled=True) if split else jax.lax.psum(y, "tensor")
 
   return run(x, expert, gates, gate, up, down)
 
@@ -269,17 +129,18 @@ def run_experts(x, expert, gates, gate, up, down, slack):
 class Experts(Layer):
   @nn.compact
   def __call__(self, x, valid, given=None):
-    """x[b, t, d], valid bool[b, t], experts given as in `route` or chosen here -> y[b, t, d] and the Route."""
-    c, e = self.cfg, self.cfg.experts
+    """x[b, t, d], valid bool[b, t], experts given as in `route` or chosen here -> y as x[b, t, d], and the Route."""
+    c, e, tokens = self.cfg, self.cfg.experts, f.tokens_of(x)
+    x = f.split_tokens(x, None)
     router = self.weight("router", (c.width, e.routed), ("embed", None), c.width)
     bias = self.weight("router_bias", (e.routed,), (None,)) if e.scoring == "sigmoid" else 0.0
     gate = self.weight("gate", (e.routed, c.width, e.hidden), ("expert", "expert_embed", "hidden"), c.width)
     up = self.weight("up", (e.routed, c.width, e.hidden), ("expert", "expert_embed", "hidden"), c.width)
     down = self.weight("down", (e.routed, e.hidden, c.width), ("expert", "hidden", "expert_embed"), e.hidden)
     routed = route(x, router, bias, valid, e, given)
-    y = run_experts(x, routed.expert, routed.gate, gate, up, down, e.exchange)
+    y = run_experts(x, routed.expert, routed.gate, gate, up, down, e.exchange, tokens)
     if e.shared:
-      y = y + FeedForward(c, hidden=e.shared * e.hidden, name="shared")(x)
+      y = y + f.split_tokens(FeedForward(c, hidden=e.shared * e.hidden, name="shared")(x), tokens)
     return y, routed
 
 
@@ -288,7 +149,7 @@ class FeedForward(Layer):
 
   @nn.compact
   def __call__(self, x):
-    """SwiGLU, x[b, t, d] -> [b, t, d]."""
+    """SwiGLU, whole rows x[b, t, d] -> [b, t, d]."""
     d, h = self.cfg.width, self.hidden
     gate = self.weight("gate", (d, h), ("embed", "hidden"), d)
     up = self.weight("up", (d, h), ("embed", "hidden"), d)

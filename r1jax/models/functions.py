@@ -8,7 +8,7 @@ import math
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec as P
+from jax.sharding import PartitionSpec as P, reshard
 import numpy as np
 
 from r1jax import config
@@ -26,15 +26,38 @@ def rms_norm(x, scale, epsilon):
   return (y * scale).astype(x.dtype)
 
 
-def linear(x, weight, split=None):
-  """x[b, t, d] times weight[d, f] -> [b, t, f].
+def tokens_axis(length: int) -> str | None:
+  """The mesh axis that splits the tokens of rows between the products of a block; None where it does not divide them.
 
-  Flattened to two axes: XLA's CPU products are a quarter faster so. `split` is
-  the mesh axis the result's last axis is split over; when the contracted axis
-  is split instead, the partial products are summed.
+  Norms, residuals and what the backward pass keeps of a block are a part of each row on every chip of `tensor`
+  (sequence parallelism, arXiv:2205.05198), and what was an all-reduce is a gather before and a scatter behind.
+  """
+  tensor = jax.sharding.get_abstract_mesh().shape["tensor"]
+  return "tensor" if tensor > 1 and length % tensor == 0 else None
+
+
+def tokens_of(x) -> str | None:
+  """The mesh axis that splits the tokens of x[b, t, d]; None: rows are whole."""
+  return jax.typeof(x).sharding.spec[1]
+
+
+def split_tokens(x, axis: str | None):
+  """x[b, t, d] with its tokens split over a mesh axis; None: whole rows. A sum over that axis is scattered so."""
+  return reshard(x, P(BATCH, axis, None))
+
+
+def linear(x, weight, split=None):
+  """x[b, t, d] times weight[d, f] -> [b, t, f], tokens split as those of x.
+
+  `split` is the mesh axis the result's last axis is split over; when the
+  contracted axis is split instead, the partial products are summed.
+  Whole rows are flattened to two axes: XLA's CPU products are a quarter faster so.
   """
   b, t, d = x.shape
-  flat = jax.lax.reshape(x, (b * t, d), out_sharding=P(BATCH, jax.typeof(x).sharding.spec[2]))
+  _, tokens, contracted = jax.typeof(x).sharding.spec
+  if tokens:
+    return jnp.einsum("btd,df->btf", x, weight.astype(x.dtype), out_sharding=P(BATCH, tokens, split))
+  flat = jax.lax.reshape(x, (b * t, d), out_sharding=P(BATCH, contracted))
   y = jnp.einsum("td,df->tf", flat, weight.astype(x.dtype), out_sharding=P(BATCH, split))
   return jax.lax.reshape(y, (b, t, weight.shape[1]), out_sharding=P(BATCH, None, split))
 

@@ -24,9 +24,10 @@ class MultiTokenPrediction(layers.Layer):
     hidden = f.rms_norm(hidden, self.norm("hidden_norm", c.width), c.norm_epsilon)
     project = self.weight("project", (2 * c.width, c.width), ("embed", None), 2 * c.width)
     x = f.linear(jnp.concatenate([following, hidden], axis=-1), project)
+    x = f.split_tokens(x, None if cache is not None else f.tokens_axis(x.shape[1]))
     block = transformer.stack(c, 1, remat=cache is None)(c, dense=c.experts is None, name="block")
     (x, cache), (entries, routed) = block((x, cache), jnp.arange(1), positions, segments, None)
-    x = f.rms_norm(x, self.norm("norm", c.width), c.norm_epsilon)
+    x = f.split_tokens(f.rms_norm(x, self.norm("norm", c.width), c.norm_epsilon), None)
     return transformer.output(x, cache if cache is not None else entries, routed)
 
 

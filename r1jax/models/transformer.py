@@ -43,7 +43,8 @@ class Block(layers.Layer):
     x = x + y
     h = f.rms_norm(x, self.norm("feed_forward_norm", c.width), c.norm_epsilon)
     if self.dense:
-      y, routed = FeedForward(c, hidden=c.hidden, name="feed_forward")(h), None
+      y = FeedForward(c, hidden=c.hidden, name="feed_forward")(f.split_tokens(h, None))
+      y, routed = f.split_tokens(y, f.tokens_of(h)), None
     else:
       y, routed = Experts(c, name="experts")(h, segments > 0, given)
       expert = routed.expert.astype(route_dtype(c.experts)) if self.record else None
@@ -64,6 +65,7 @@ class Transformer(layers.Layer):
     if not c.tied:  # declared here, used by `logits`
       self.weight("head", (c.vocab, c.width), ("vocab", "embed"), c.width)
     x = embed(embedding, tokens, jnp.dtype(c.activations))
+    x = f.split_tokens(x, None if cache is not None else f.tokens_axis(tokens.shape[1]))
     given = None if routes is None else jnp.moveaxis(routes, 2, 0)
     carry, memory, routed = (x, cache), [], None
     for name, first, count in (("dense_blocks", 0, dense), ("blocks", dense, c.layers - dense)):
@@ -75,7 +77,7 @@ class Transformer(layers.Layer):
       carry, (entries, routed) = blocks(carry, numbers, positions, segments, None if is_dense else given)
       memory.append(entries)
     x, cache = carry
-    hidden = f.rms_norm(x, self.norm("norm", c.width), c.norm_epsilon)
+    hidden = f.split_tokens(f.rms_norm(x, self.norm("norm", c.width), c.norm_epsilon), None)
     return output(hidden, cache if cache is not None else jnp.concatenate(memory), routed)
 
 

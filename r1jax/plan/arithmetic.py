@@ -152,6 +152,9 @@ class _Counter:
     if name in REDUCTIONS:
       spec = spec_of(eqn.invars[0].aval)
       return self.over(eqn, "all-reduce", [a for i in eqn.params["axes"] for a in spec[i]], summed)
+    if name == "ragged_all_to_all":  # between rows without gaps and a room with some
+      rows = min(eqn.invars[:2], key=lambda v: v.aval.size)
+      return self.over(eqn, "all-to-all", axes_of(eqn.params["axis_name"]), of=[rows])
     if name in OVER_AXES:
       named = eqn.params.get("axes") or eqn.params.get("axis_name")
       return self.over(eqn, OVER_AXES[name], axes_of(named) if isinstance(named, str) else named)
@@ -164,13 +167,13 @@ class _Counter:
     size = sum(local_bytes(v.aval, self.shape) for v in (*eqn.invars, *eqn.outvars))
     return Cost(self.count(eqn.params["jaxpr"]).flops * blocks, float(size))
 
-  def over(self, eqn, kind, axes, summed=None, made=None) -> Cost:
-    """A collective of this kind over mesh axes with each of the equation's results."""
+  def over(self, eqn, kind, axes, summed=None, made=None, of=None) -> Cost:
+    """A collective of this kind over mesh axes with each of the equation's results, or of other values."""
     group = math.prod(self.shape[a] for a in axes)
     if group == 1:
       return Cost()
     size = lambda v: local_bytes(v.aval, self.shape, (made or {}).get(v))
-    found = [Cost(collectives={kind: traffic(kind, size(v), group)}) for v in eqn.outvars]
+    found = [Cost(collectives={kind: traffic(kind, size(v), group)}) for v in of or eqn.outvars]
     if summed is not None:
       summed[id(eqn.outvars[0])] = tuple(axes), found[0]
     return sum(found, Cost())

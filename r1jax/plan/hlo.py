@@ -6,6 +6,8 @@ which are given apart. What the TPU's compiler does to collectives is undone:
 
 * an asynchronous gather is spread over several fusions that share a `chain_id`: it is one collective;
 * a reduce-scatter is a fusion named all-reduce-scatter around an all-reduce.
+
+A ragged all-to-all counts with all the room of its result.
 """
 
 import dataclasses
@@ -95,7 +97,7 @@ def called_by(each: Instruction) -> list[str]:
 
 def kind_of(each: Instruction) -> str:
   """The kind of a collective; empty for everything else, and for the end of one that was begun before."""
-  kind = each.op.removesuffix("-start")
+  kind = each.op.removesuffix("-start").removeprefix("ragged-")
   return kind if kind in KINDS else ""
 
 

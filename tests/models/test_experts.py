@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from r1jax import config
+from r1jax import config, mesh
 from r1jax.mesh import to_global
 from r1jax.models import experts as ex, transformer
 from r1jax.training.update import move_bias
@@ -79,7 +79,7 @@ def run(tiny_model):
 
 @pytest.mark.parametrize("products", ["blocks", "ragged"])
 def test_experts_match_one_token_at_a_time(run, monkeypatch, products):
-  monkeypatch.setattr(ex.mesh, "platform", lambda: "cpu" if products == "blocks" else None)
+  monkeypatch.setattr(mesh, "platform", lambda: "cpu" if products == "blocks" else None)
   module, rows = run()
   y, load, _ = module(weights, rows)
   np.testing.assert_allclose(y, slow_experts(x, weights, GROUPED), atol=2e-5)
@@ -89,7 +89,7 @@ def test_experts_match_one_token_at_a_time(run, monkeypatch, products):
 def test_blocks_and_ragged_products_have_the_same_gradient(run, monkeypatch):
   gradients = []
   for platform in ("cpu", None):
-    monkeypatch.setattr(ex.mesh, "platform", lambda: platform)
+    monkeypatch.setattr(mesh, "platform", lambda: platform)
     module, rows = run()
     gradients.append(jax.grad(lambda w: (module(w, rows)[0] ** 2).sum())(weights))
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), *gradients)
@@ -217,8 +217,28 @@ def test_padding_is_not_in_the_load():
   np.testing.assert_array_equal(routed.load, counted)
 
 
-@pytest.mark.parametrize("slack", [0.1, 8.0])  # many rounds, one round
-def test_experts_on_four_devices_match_one_token_at_a_time_in_any_number_of_rounds(run, on_devices, slack):
+def slow_ragged_all_to_all(operand, output, sent_from, sent, sent_to, got, *, axis_name):
+  """What the TPU does: every row of everybody looked at. NaN where senders and receivers do not agree."""
+  rows, *offsets = (jax.lax.all_gather(x, axis_name) for x in (operand, sent_from, sent, sent_to))
+  me, number = jax.lax.axis_index(axis_name), jnp.arange(len(operand))
+  for origin in range(len(got)):
+    first, size, place = (x[origin, me] for x in offsets)
+    mine = (number >= first) & (number < first + size)
+    output = output.at[jnp.where(mine, place + number - first, len(output))].set(rows[origin], mode="drop")
+    output = jnp.where((size == got[origin]) & (place + size <= len(output)), output, jnp.nan)
+  return output
+
+
+@pytest.fixture(params=["even", "ragged"])
+def way(request, monkeypatch):
+  """How rows are exchanged: as everywhere, or as on a TPU, whose collective the CPU lacks."""
+  if request.param == "ragged":
+    monkeypatch.setattr(mesh, "platform", lambda: "tpu")
+    monkeypatch.setattr(jax.lax, "ragged_all_to_all", slow_ragged_all_to_all)
+
+
+@pytest.mark.parametrize("slack", [0.1, 0.7, 8.0])  # many rounds, a few, one
+def test_experts_on_four_devices_match_one_token_at_a_time_in_any_number_of_rounds(run, on_devices, slack, way):
   e = config.Experts(
     routed=8, active=3, shared=1, hidden=16, groups=4, active_groups=2, route_scale=2.5, exchange=slack
   )
@@ -229,8 +249,11 @@ def test_experts_on_four_devices_match_one_token_at_a_time_in_any_number_of_roun
 
 
 @pytest.mark.parametrize("shape", [dict(expert=4), dict(expert=2, tensor=2), dict(data=2, expert=2)])
-def test_many_rounds_of_exchange_have_the_gradient_of_one_device(run, on_devices, shape):
-  e = config.Experts(routed=8, active=3, shared=1, hidden=16, groups=4, active_groups=2, route_scale=2.5, exchange=0.1)
+@pytest.mark.parametrize("slack", [0.1, 1.1])
+def test_many_rounds_of_exchange_have_the_gradient_of_one_device(run, on_devices, shape, slack, way):
+  e = config.Experts(
+    routed=8, active=3, shared=1, hidden=16, groups=4, active_groups=2, route_scale=2.5, exchange=slack
+  )
 
   def gradient():
     module, rows = run(e)
@@ -240,6 +263,19 @@ def test_many_rounds_of_exchange_have_the_gradient_of_one_device(run, on_devices
   with on_devices(**shape):
     found = gradient()
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), found, expected)
+
+
+@pytest.mark.parametrize("shape", [{}, dict(expert=2)])
+def test_tokens_in_parts_have_the_results_and_the_gradient_of_all_at_once(run, on_devices, monkeypatch, shape):
+  def results():
+    with on_devices(**shape):
+      module, rows = run()
+      square = lambda *args: (module(*args)[0] ** 2).sum()
+      return module(weights, rows)[0], jax.grad(square, argnums=(0, 1))(weights, rows)
+
+  expected = results()
+  monkeypatch.setattr(ex, "ASSIGNED", 10)  # three tokens with three experts each
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), results(), expected)
 
 
 def test_given_experts_have_the_gates_of_the_current_router_and_none_given_are_chosen():

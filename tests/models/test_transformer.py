@@ -9,6 +9,7 @@ import pytest
 from r1jax.mesh import to_global
 from r1jax.models import functions, transformer
 from r1jax.models.scoring import next_token_loss
+from r1jax.plan.liveness import temporaries
 from r1jax.rl.sampling import prefill
 from r1jax.types import TokenBatch
 
@@ -76,3 +77,31 @@ def test_long_rows_have_the_same_loss_and_gradient_on_four_devices(
   with on_devices(data=2, tensor=2):
     found = gradient()
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found, expected)
+
+
+@pytest.mark.parametrize("kind", ["latent, experts", "grouped-query, dense"])
+def test_tokens_split_over_tensor_between_products_give_the_same_in_less_memory(
+  tiny_model, grouped_query, random_params, on_devices, monkeypatch, kind
+):
+  c = tiny_model(remat="full", mtp=1)
+  if kind == "grouped-query, dense":
+    c = tiny_model(layers=3, attention=grouped_query, experts=None, dense_layers=0, remat="full")
+  tokens = random.integers(0, c.vocab, (2, 64)).astype(np.int32)
+  segments = np.sort(random.integers(1, 4, (2, 64)), axis=1).astype(np.int32)
+  weight = np.full((2, 64), 0.01, np.float32)
+  batch = TokenBatch(tokens, np.tile(np.arange(64, dtype=np.int32), (2, 1)), segments, weight)
+
+  def gradient():
+    with on_devices(data=2, tensor=2):
+      loss = lambda params, batch: next_token_loss(c, params, batch, 0.3 * bool(c.mtp))[0]
+      params, rows = random_params(c), to_global(batch)
+      traced = jax.jit(jax.value_and_grad(loss)).trace(params, rows)
+      sizes = dict(jax.sharding.get_abstract_mesh().shape)
+      return jax.device_get(traced.lower().compile()(params, rows)), temporaries(traced.jaxpr.jaxpr, sizes)
+
+  split, memory = gradient()
+  monkeypatch.setattr(functions, "tokens_axis", lambda length: None)
+  whole, memory_whole = gradient()
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), split, whole)
+  kept = c.layers * 64 * c.width * 4  # the input of every layer, of one row on each chip
+  assert memory_whole - memory > 0.4 * kept
