@@ -7,7 +7,8 @@ from typing import Any
 
 from r1jax.config.base import at_least, config
 from r1jax.config.model import Mesh, Model
-from r1jax.config.stages import RL, Pretrain, Stage
+from r1jax.config.rl import RL
+from r1jax.config.stages import Pretrain, Stage
 from r1jax.config.world import Playground, Sampling, Template
 
 
