@@ -79,6 +79,20 @@ class RL(Stage):
     at_least(1, self.name, self, "row_length", "microbatch_rows", "reference_every", "save_rollouts_every")
     at_least(0, self.name, self, "evaluate_every", "clip_low", "clip_high", "kl", "prompts_at_once")
     at_least(0, self.name, self, "staleness", "importance_cap")
+    self._check_parts()
+    self._check_sizes()
+    self._check_updates()
+    if self.loss_average not in ("response", "token", "constant"):
+      raise ValueError(f"{self.name}: loss_average={self.loss_average!r} must be 'response', 'token' or 'constant'.")
+    longest = self.sampling.max_prompt + self.sampling.max_response
+    if longest > self.row_length:
+      raise ValueError(
+        f"{self.name}: row_length={self.row_length} must hold max_prompt + max_response = {longest} tokens; "
+        f"raise it to {longest}."
+      )
+
+  def _check_parts(self):
+    """Raises a ValueError where a part cannot be, whatever the other fields say."""
     self.optimizer.validate(self.name)
     if self.lora is not None:
       self.lora.validate(self.name, self.optimizer)
@@ -87,6 +101,14 @@ class RL(Stage):
       raise ValueError(f"{self.name}: preflight.action={self.preflight.action!r} must be 'stop' or 'warn'.")
     if not self.rewards:
       raise ValueError(f"{self.name}: rewards is empty; give it at least one, e.g. (Accuracy(), Format()).")
+    for source in (self.problems, self.later_problems):
+      if source is not None:
+        source.validate()
+    self.sampling.validate()
+    self.template.validate()
+
+  def _check_sizes(self):
+    """Raises a ValueError where groups do not make batches, or these and the calls of the sampler no rollout."""
     b, g, r = self.batch_size, self.group_size, self.rollout_size
     if b % g:
       raise ValueError(
@@ -99,19 +121,20 @@ class RL(Stage):
     if 1 in (r // g, self.prompts_at_once):
       raise ValueError(f"{self.name}: at least 2 prompts are sampled from in one call; raise rollout_size={r} or "
                        f"prompts_at_once={self.prompts_at_once}.")  # fmt: skip
-    for source in (self.problems, self.later_problems):
-      if source is not None:
-        source.validate()
-    if (self.later_problems is None) != (self.later_from == 0) or self.later_from >= self.steps:
-      raise ValueError(
-        f"{self.name}: later_problems and later_from={self.later_from} belong together, with later_from above 0 and "
-        f"below steps={self.steps}."
-      )
     if self.prompts_at_once and (r // g) % self.prompts_at_once:
       raise ValueError(
         f"{self.name}: prompts_at_once={self.prompts_at_once} must divide the {r // g} prompts of a rollout "
         f"(rollout_size={r} / group_size={g})."
       )
+
+  def _check_updates(self):
+    """Raises a ValueError where something would come due in the middle of a rollout's updates, or never."""
+    if (self.later_problems is None) != (self.later_from == 0) or self.later_from >= self.steps:
+      raise ValueError(
+        f"{self.name}: later_problems and later_from={self.later_from} belong together, with later_from above 0 and "
+        f"below steps={self.steps}."
+      )
+    r, b = self.rollout_size, self.batch_size
     updates = r // b
     for field, value in (
       ("steps", self.steps),
@@ -125,16 +148,6 @@ class RL(Stage):
           f"{self.name}: {field}={value} must be a multiple of the {updates} updates of a rollout "
           f"(rollout_size={r} / batch_size={b}); the nearest is {max(updates, value - value % updates)}."
         )
-    if self.loss_average not in ("response", "token", "constant"):
-      raise ValueError(f"{self.name}: loss_average={self.loss_average!r} must be 'response', 'token' or 'constant'.")
-    longest = self.sampling.max_prompt + self.sampling.max_response
-    if longest > self.row_length:
-      raise ValueError(
-        f"{self.name}: row_length={self.row_length} must hold max_prompt + max_response = {longest} tokens; "
-        f"raise it to {longest}."
-      )
-    self.sampling.validate()
-    self.template.validate()
 
   def bias_rate(self, model: Model) -> float:
     """Step of the router's bias after each update of this stage."""
