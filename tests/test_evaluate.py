@@ -1,15 +1,18 @@
 """Exams: what is asked, how often, what counts as right. The policy is a stub that answers as the test says."""
 
 import dataclasses
+import os
 import pathlib
+import signal
 import types
 
 import numpy as np
 import pytest
 
 from configs import benchmarks
-from r1jax import config
+from r1jax import config, processes
 from r1jax.data.prompts import Prompter
+from r1jax.errors import Stopped
 from r1jax.rewards import Scorer, Workers
 from r1jax.stages import evaluate, rl, run
 from r1jax.types import Problem, Rollouts
@@ -155,3 +158,20 @@ def test_overall_figures_are_of_the_problems_that_need_reasoning(a_run, monkeypa
   assert figures["response_length"] == pytest.approx((1 + 3 * 7) / 4)
   assert figures["per_domain"]["writing"]["pass@1"] == figures["suites"]["helpfulness"]["score"] == 0.75
   assert figures["suites"]["math"]["majority"] == 0 and figures["suites"]["helpfulness"]["majority"] is None
+
+
+def test_an_exam_ends_between_its_calls_where_the_run_is_to_stop(a_run, monkeypatch):
+  problems = tuple(Problem(f"p{i}", f"{i}+0", str(i), "number", "arithmetic") for i in range(12))  # 4 in a call
+
+  def answer(text, row, i):
+    os.kill(os.getpid(), signal.SIGTERM)
+    return "1"
+
+  policy, exam = Policy(monkeypatch, answer), evaluate.held_out(a_run.experiment.evaluation, problems)
+  with processes.Stop() as stop, Workers(1) as workers, Scorer(exam.rewards, workers) as grader:
+    stopping = types.SimpleNamespace(**vars(a_run) | {"stop": stop})
+    assert evaluate.answer(stopping, ASKED, exam, grader) is None
+    assert len(policy.calls) == 1
+    with pytest.raises(Stopped, match="in an exam, which will begin again; the same command goes on"):
+      evaluate.sit(stopping, ASKED, exam)
+  assert len(policy.calls) == 1

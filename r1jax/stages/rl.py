@@ -53,13 +53,13 @@ def run(stage: config.RL, run: Run, params):
     save = functools.partial(save_if_due, stage, run.stop, checkpoints)
     begun = int(state.step)
     for step in range(begun, stage.steps, updates):
+      with log.phase("layout"):
+        policy = run.policy(stage, lora.merge(state.params, model.activations))
+      watch.curve(step, policy)
       if run.stop.asked():
         if step > begun:
           save(step, state, reference, actors.place())
         break
-      with log.phase("layout"):
-        policy = run.policy(stage, lora.merge(state.params, model.activations))
-      watch.curve(step, policy)
       if stage.kl and step % stage.reference_every == 0:
         reference = None  # before there is another
         reference = copy(lora.trained(state.params))
@@ -88,6 +88,7 @@ def run(stage: config.RL, run: Run, params):
     params = states.result(state)
     del state, reference
     watch.curve(stage.steps, run.policy(stage, params))
+  run.stop.end(f"after update {stage.steps} of {stage.name!r}")  # once the checkpoint is complete
   return params
 
 
