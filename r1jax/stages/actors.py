@@ -20,7 +20,7 @@ class Drawn(NamedTuple):
   prompts: Prompts
   rollouts: Rollouts  # numpy leaves
   texts: list[list[str]]  # [p][g]
-  scores: list  # a Future of Rewards per part, in order
+  scores: list  # a Future of Rewards per part, in order; none where another process scores them
   seconds: float  # that drawing it took
   behind: int = 0  # updates that the policy has made since
 

@@ -92,7 +92,7 @@ def decode(tokenizer, rollouts) -> list[list[str]]:
 def answer(run: Run, policy: Policy, exam: Exam, grader: Scorer) -> Answers | None:
   """Samples every problem of an exam, in calls of one shape, and grades with `grader`, which has the exam's rewards.
 
-  Every process samples and grades its part of each call, and has the answers of all.
+  Every process samples its part of each call, one of those that hold it grades it, and all have all answers.
 
   Returns: None where the run is to stop, which is asked before each call.
   """
@@ -117,7 +117,7 @@ def answer(run: Run, policy: Policy, exam: Exam, grader: Scorer) -> Answers | No
   texts = [t for i in rows for t in responses[i]]
   sizes = [n for i in rows for n in lengths[i]]
   rewards = None
-  if rows:
+  if rows and mesh.speaks():
     asked = [exam.problems[i] for i in rows for _ in responses[i]]
     rewards = grader.score(asked, texts, prompter.prefill, np.array(sizes)).to_json()
   return put_together(exam, prompter.prefill, mesh.of_parts([rows, texts, sizes, rewards]))
