@@ -253,10 +253,9 @@ class Checkpoints:
         restored = found.state, _of_this_process(found.extras["processes"])
       except _FAILURES as failure:
         error = _first_line(failure)
-    if jax.process_count() > 1:
-      failed = multihost_utils.process_allgather(np.array([error is not None]))
-      if error is None and failed.any():
-        restored, error = None, f"process {int(np.argmax(failed))} could not read it"
+    failed = [process for process, theirs in enumerate(processes.gather(error)) if theirs is not None]
+    if failed and error is None:
+      restored, error = None, f"process {failed[0]} could not read it"
     return restored, error
 
   def _set_aside(self, damaged, used):
@@ -272,8 +271,7 @@ class Checkpoints:
           aside.rmtree()
         (self.folder / str(step)).rename(aside)
     if damaged:
-      if jax.process_count() > 1:
-        multihost_utils.sync_global_devices("r1jax:checkpoints:set_aside")
+      processes.wait("damaged checkpoints are set aside")
       self._manager.reload()
 
   def _remove_leftovers(self):
