@@ -46,7 +46,7 @@ def run(stage: config.RL, run: Run, params):
     Scorer(exam.rewards, workers) as grader,
     Checkpoints(folder / "checkpoints", stage.checkpoints.every, stage.checkpoints.keep) as checkpoints,
     Log(folder, stage.name, stage.steps, COLUMNS) as log,
-    Actors(stage, batches, functools.partial(roll_out, run, stage, scorer, critics)) as actors,
+    Actors(stage, batches, functools.partial(roll_out, run, stage, scorer, critics), run.stop) as actors,
   ):
     state, reference = resume(stage, checkpoints, batches, state)
     watch = Watch(stage, run, log, scorer, exam, grader)
