@@ -167,7 +167,7 @@ class Stop:
 
   def __enter__(self):
     if jax.process_count() == 1 and threading.current_thread() is threading.main_thread():
-      self._before = signal.signal(signal.SIGTERM, self._note)
+      self._before = signal.signal(signal.SIGTERM, self.note)
     return self
 
   def __exit__(self, *_):
@@ -175,7 +175,8 @@ class Stop:
       signal.signal(signal.SIGTERM, self._before)
       self._before = None
 
-  def _note(self, *_):
+  def note(self, *_):
+    """As SIGTERM does, for this process."""
     self._came = True
 
   def asked(self) -> bool:

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import threading
+import time
 
 import jax
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 
 from r1jax import config, mesh, pipeline
 from r1jax.models.scoring import token_log_probs
+from r1jax.processes import Stop
 from r1jax.stages import rl
 from r1jax.stages.actors import Actors, Drawn, catch_up
 from r1jax.training import state as states
@@ -127,7 +130,7 @@ class Counting:
 def test_rollouts_come_in_order_no_more_behind_than_allowed(staleness):
   stage = dataclasses.replace(experiment(ACTORS).stage("zero"), staleness=staleness)
   draw = lambda problems, step, policy: Drawn(problems, policy, step, [], 0.0)
-  with Actors(stage, Counting(), draw) as actors:
+  with Actors(stage, Counting(), draw, Stop()) as actors:
     for step in range(0, 16, 2):
       drawn = actors.next(step, step)
       assert (drawn.prompts, drawn.texts) == (step // 2, step)
@@ -139,9 +142,25 @@ def test_rollouts_come_in_order_no_more_behind_than_allowed(staleness):
 def test_a_rollout_that_is_to_stop_leaves_the_batches_where_it_began():
   stage = dataclasses.replace(experiment(ACTORS).stage("zero"), staleness=2)
   stops = lambda problems, step, policy: None if step >= 4 else Drawn(problems, policy, step, [], 0.0)
-  with Actors(stage, Counting(), stops) as actors:
+  with Actors(stage, Counting(), stops, Stop()) as actors:
     actors.next(0, 0), actors.next(2, 2)
     assert actors.next(4, 4) is None and actors.place() == 2
+
+
+def test_an_error_ends_the_rollout_under_way_at_its_next_part():
+  stage, stop, under_way, parts = experiment(ACTORS, staleness=1).stage("zero"), Stop(), threading.Event(), []
+
+  def draw(problems, step, policy):
+    while step and len(parts) < 1000 and not stop.asked():  # as `roll_out` does
+      under_way.set()
+      parts.append(time.sleep(0.01))
+    return Drawn(problems, policy, step, [], 0.0)
+
+  with pytest.raises(ZeroDivisionError), Actors(stage, Counting(), draw, stop) as actors:
+    actors.next(0, 0)
+    assert under_way.wait(30)
+    raise ZeroDivisionError
+  assert len(parts) < 100
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,21 @@
 """Exams: what is asked, how often, what counts as right. The policy is a stub that answers as the test says."""
 
 import dataclasses
+import os
 import pathlib
+import signal
 import types
 
+import jax
 import numpy as np
 import pytest
 
 from configs import benchmarks
-from r1jax import config
+from r1jax import config, mesh, processes
 from r1jax.data.prompts import Prompter
-from r1jax.rewards import Scorer, Workers
-from r1jax.stages import evaluate, rl, run
+from r1jax.errors import Stopped
+from r1jax.rewards import Accuracy, Scorer, Workers
+from r1jax.stages import evaluate, rejection, rl, run
 from r1jax.types import Problem, Rollouts
 from tests.experiments import small
 
@@ -155,3 +159,59 @@ def test_overall_figures_are_of_the_problems_that_need_reasoning(a_run, monkeypa
   assert figures["response_length"] == pytest.approx((1 + 3 * 7) / 4)
   assert figures["per_domain"]["writing"]["pass@1"] == figures["suites"]["helpfulness"]["score"] == 0.75
   assert figures["suites"]["math"]["majority"] == 0 and figures["suites"]["helpfulness"]["majority"] is None
+
+
+def test_an_exam_ends_between_its_calls_where_the_run_is_to_stop(a_run, monkeypatch):
+  problems = tuple(Problem(f"p{i}", f"{i}+0", str(i), "number", "arithmetic") for i in range(12))  # 4 in a call
+
+  def answer(text, row, i):
+    os.kill(os.getpid(), signal.SIGTERM)
+    return "1"
+
+  policy, exam = Policy(monkeypatch, answer), evaluate.held_out(a_run.experiment.evaluation, problems)
+  with processes.Stop() as stop, Workers(1) as workers, Scorer(exam.rewards, workers) as grader:
+    stopping = types.SimpleNamespace(**vars(a_run) | {"stop": stop})
+    assert evaluate.answer(stopping, ASKED, exam, grader) is None
+    assert len(policy.calls) == 1
+    with pytest.raises(Stopped, match="in an exam, which will begin again; the same command goes on"):
+      evaluate.sit(stopping, ASKED, exam)
+  assert len(policy.calls) == 1
+
+
+def test_of_processes_that_hold_the_same_rows_only_the_first_scores_them(a_run, monkeypatch):
+  problems = tuple(Problem(f"p{i}", f"{i}+0", str(i), "number", "arithmetic") for i in range(4))
+  Policy(monkeypatch, lambda text, row, i: f"<think>t</think><answer>{row + (i == 3)}</answer>")
+  monkeypatch.setattr(mesh, "part", lambda: (0, 1))
+  monkeypatch.setattr(jax, "process_count", lambda: 2)
+  submit, submitted = Scorer.submit, []
+  monkeypatch.setattr(Scorer, "submit", lambda self, *batch: submitted.append(batch) or submit(self, *batch))
+
+  def two(ask):
+    """What ask() gives the first of two such processes, and the second."""
+    said = []
+    monkeypatch.setattr(mesh, "of_parts", lambda value: said.append(value) or said[:1])
+    submitted.clear()
+    for first in (True, False):
+      monkeypatch.setattr(mesh, "speaks", lambda first=first: first)
+      yield ask()
+      assert len(submitted) == 1
+
+  exam = evaluate.held_out(a_run.experiment.evaluation, problems)
+  one, other = (found for found, _ in two(lambda: answers(a_run, exam)))
+  assert one.correct.tolist() == other.correct.tolist() == [[True, True, True, False]] * 4
+  assert one.scored.statuses == other.scored.statuses
+
+  stage = dataclasses.replace(small.zero(), rewards=(Accuracy(),), group_size=4)
+  with Workers(1) as workers, Scorer(stage.rewards, workers) as scorer:
+    one, other = two(lambda: rl.of_part(rl.roll_out(a_run, stage, scorer, {}, problems, 0, ASKED).scores))
+  assert one.total.tolist() == other.total.tolist() == [1, 1, 1, 0] * 4
+
+  stage = config.Rejection(
+    name="rejection", prompts=4, prompts_at_once=4, samples=4, keep=4, rewards=(Accuracy(),),
+    template=small.TEMPLATE, sampling=SAMPLING,
+  )  # fmt: skip
+  with Workers(1) as workers, Scorer(stage.rewards, workers) as scorer:
+    asked = lambda: rejection.ask(stage, a_run, ASKED, list(problems), 0)
+    one, other = two(lambda: rejection.keep(stage, Letters(), scorer, None, asked()))
+  assert len(one[0]) == 4 and one[1]["right"] == 12
+  assert other[0] == [] and other[1]["questions"] == other[1]["responses"] == 0

@@ -1,5 +1,6 @@
 """One run on several processes, which die, are told to stop, and go on in another number."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -13,8 +14,9 @@ import jax
 import numpy as np
 import pytest
 
-from r1jax import mesh, processes
+from r1jax import errors, mesh, pipeline, processes
 from r1jax.rl.advantages import split_minibatches
+from r1jax.stages import evaluate, watch
 from r1jax.training import state as states
 from r1jax.training.checkpoints import Checkpoints
 from tests.experiments import small
@@ -153,6 +155,43 @@ def test_sigterm_is_noticed_once_and_the_handler_before_comes_back():
     with pytest.raises(processes.Stopped, match="stopped by SIGTERM after update 3; the same command goes on"):
       stop.end("after update 3")
   assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_run_stopped_in_its_exams_takes_them_again_and_ends_as_one_that_never_was(tmp_path, monkeypatch):
+  made, draw, asked = small.get_config(), evaluate.draw, []
+  zero = dataclasses.replace(made.stage("zero"), start_from="", steps=4, evaluate_every=2)
+  made = dataclasses.replace(made, stages=(zero,))
+
+  def execute(folder: str, call: int = 0) -> int | None:
+    """Runs until SIGTERM comes in call number `call` of the sampler for exams (two make one), and gives the exit code."""
+    asked.clear()
+
+    def stopping(run, policy, prompts, *rest):
+      if prompts.problems[0] in run.held_out:
+        asked.append(prompts)
+        if len(asked) == call:
+          os.kill(os.getpid(), signal.SIGTERM)
+      return draw(run, policy, prompts, *rest)
+
+    monkeypatch.setattr(evaluate, "draw", stopping)
+    code = errors.told("r1jax", lambda: pipeline.execute(made, tmp_path / folder) and 0)
+    assert code == 0 or len(asked) == call  # none after it
+    return code
+
+  assert execute("whole") == 0 and len(asked) == 8
+  folder = tmp_path / "stopped/zero"
+  curve = lambda: [point["step"] for point in watch.Curve(folder).points()]
+  assert execute("stopped", 3) == 143  # the point at the second update
+  assert curve() == [0] and (folder / "checkpoints/2").is_dir()
+  assert execute("stopped", 3) == 143  # that again, and the last one
+  assert curve() == [0, 2] and (folder / "checkpoints/4").is_dir()
+  assert execute("stopped", 3) == 143  # that again, and the exam
+  assert curve() == [0, 2, 4] and not (folder / "samples.jsonl").exists() and not (folder / "stage.json").exists()
+  assert execute("stopped") == 0 and len(asked) == 4
+  for name in ("samples.jsonl", "curve.jsonl"):
+    assert (folder / name).read_text() == (tmp_path / "whole/zero" / name).read_text()
+  sha256 = lambda run: json.loads((tmp_path / run / "zero/stage.json").read_text())["params_sha256"]
+  assert sha256("stopped") == sha256("whole")
 
 
 def test_what_a_process_was_given_otherwise_is_named(monkeypatch):

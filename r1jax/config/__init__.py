@@ -10,15 +10,13 @@ from r1jax.config.base import at_least, config
 from r1jax.config.experiment import Evaluation, Experiment
 from r1jax.config.hub import Hub, hub, parse_hub
 from r1jax.config.model import Experts, GroupedQueryAttention, LatentAttention, Llama3Rope, Mesh, Model, Yarn
+from r1jax.config.rl import RL, Alarms, Preflight
 from r1jax.config.stages import (
-  RL,
   SFT,
-  Alarms,
   Checkpoints,
   Lora,
   Optimizer,
   Preferences,
-  Preflight,
   Pretrain,
   Rejection,
   RewardModel,

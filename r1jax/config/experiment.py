@@ -7,7 +7,8 @@ from typing import Any
 
 from r1jax.config.base import at_least, config
 from r1jax.config.model import Mesh, Model
-from r1jax.config.stages import RL, Pretrain, Stage
+from r1jax.config.rl import RL
+from r1jax.config.stages import Pretrain, Stage
 from r1jax.config.world import Playground, Sampling, Template
 
 
@@ -117,14 +118,13 @@ class Experiment:
         )
       return
     self.actors.validate()
+    self.actors.check_rows("evaluation on actors", {"problems_at_once": self.evaluation.problems_at_once})
     for stage in self.stages:
       if getattr(stage, "staleness", 0) and any(what == "reward model" for _, what, _ in stage.needs()):
         raise ValueError(
           f"{stage.name}: staleness={stage.staleness} would score with a reward model on devices that train meanwhile; "
           "set staleness=0, or reward without one."
         )
-    self.actors.check_rows("evaluation on actors", {"problems_at_once": self.evaluation.problems_at_once})
-    for stage in self.stages:
       prompts = {name: n for name, n in stage.row_counts().items() if "rollout" in name or "prompts" in name}
       self.actors.check_rows(f"{stage.name} on actors", prompts)
 

@@ -89,9 +89,8 @@ class Shelf:
     for path in (self.reader.workdir / stage / "rollouts").glob("step_*.jsonl"):
       files.setdefault(path.name.split(".")[0], []).append(path)
     for step in spread(sorted(files), 3, ends=True):
-      rows, _ = thinned(
-        (row for path in sorted(files[step]) for row in self.reader.rows(path, _is_completion)), ROLLOUTS
-      )
+      by_process = sorted(files[step], key=lambda path: (len(path.name), path.name))  # .2 before .10
+      rows, _ = thinned((row for path in by_process for row in self.reader.rows(path, _is_completion)), ROLLOUTS)
       for row in rows:
         self.rollouts.append(self.completion(stage, row))
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from r1jax import config
 from r1jax.models.scoring import token_log_probs
+from r1jax.processes import Stop
 from r1jax.types import Experience, Prompts, Rollouts
 
 
@@ -20,7 +21,7 @@ class Drawn(NamedTuple):
   prompts: Prompts
   rollouts: Rollouts  # numpy leaves
   texts: list[list[str]]  # [p][g]
-  scores: list  # a Future of Rewards per part, in order
+  scores: list  # a Future of Rewards per part, in order; none where another process scores them
   seconds: float  # that drawing it took
   behind: int = 0  # updates that the policy has made since
 
@@ -35,10 +36,11 @@ class Actors:
   Args:
     batches: what is asked, saved and continued by `place`.
     draw: (problems, step, policy) -> Drawn, or None where the run is to stop.
+    stop: what `draw` asks for that; told when an error ends the run, for a rollout may take long.
   """
 
-  def __init__(self, stage: config.RL, batches, draw: Callable):
-    self._stage, self._batches, self._draw = stage, batches, draw
+  def __init__(self, stage: config.RL, batches, draw: Callable, stop: Stop):
+    self._stage, self._batches, self._draw, self._stop = stage, batches, draw, stop
     self._updates = stage.rollout_size // stage.batch_size
     self._begun = collections.deque()  # (step, step of the weights, where the batches were, what gives it)
     self._pool = ThreadPoolExecutor(1, "actors") if stage.staleness else None
@@ -46,9 +48,11 @@ class Actors:
   def __enter__(self):
     return self
 
-  def __exit__(self, *_):
+  def __exit__(self, kind, *_):
     if self._pool:
-      self._pool.shutdown(cancel_futures=True)
+      if kind is not None:
+        self._stop.note()
+      self._pool.shutdown(cancel_futures=True)  # and waits: its devices are free for the next run
 
   def place(self):
     """Where the batches were before the first rollout that was not handed out yet."""

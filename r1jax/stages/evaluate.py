@@ -89,10 +89,12 @@ def decode(tokenizer, rollouts) -> list[list[str]]:
   return [texts(p) for p in range(len(rollouts.tokens))]
 
 
-def answer(run: Run, policy: Policy, exam: Exam, grader: Scorer) -> Answers:
+def answer(run: Run, policy: Policy, exam: Exam, grader: Scorer) -> Answers | None:
   """Samples every problem of an exam, in calls of one shape, and grades with `grader`, which has the exam's rewards.
 
-  Every process samples and grades its part of each call, and has the answers of all.
+  Every process samples its part of each call, one of those that hold it grades it, and all have all answers.
+
+  Returns: None where the run is to stop, which is asked before each call.
   """
   e, prompter, at_once = run.experiment, policy.prompter, run.experiment.evaluation.problems_at_once
   index, parts = mesh.part()
@@ -103,6 +105,8 @@ def answer(run: Run, policy: Policy, exam: Exam, grader: Scorer) -> Answers:
   for turn in range(exam.samples // exam.group):
     key = jax.random.fold_in(jax.random.key(e.seed + 1), turn)
     for start in starts:
+      if run.stop.asked():
+        return None
       mine = exam.asked[start : start + share]
       padded = mine + exam.asked[:1] * (share - len(mine))  # one compiled shape
       prompts = data.make_prompts(padded, prompter, exam.sampling.max_prompt, start - index * share)
@@ -113,7 +117,7 @@ def answer(run: Run, policy: Policy, exam: Exam, grader: Scorer) -> Answers:
   texts = [t for i in rows for t in responses[i]]
   sizes = [n for i in rows for n in lengths[i]]
   rewards = None
-  if rows:
+  if rows and mesh.speaks():
     asked = [exam.problems[i] for i in rows for _ in responses[i]]
     rewards = grader.score(asked, texts, prompter.prefill, np.array(sizes)).to_json()
   return put_together(exam, prompter.prefill, mesh.of_parts([rows, texts, sizes, rewards]))
@@ -223,9 +227,12 @@ def suite(marks, rows, lengths) -> dict:
 
 
 def sit(run: Run, policy: Policy, exam: Exam) -> Answers:
-  """`answer` with checking processes of its own."""
+  """`answer` with checking processes of its own; ends the run where it is to stop."""
   with Workers() as workers, Scorer(exam.rewards, workers) as grader:
-    return answer(run, policy, exam, grader)
+    answers = answer(run, policy, exam, grader)
+  if answers is None:
+    run.stop.end("in an exam, which will begin again")
+  return answers
 
 
 def take(run: Run, policy: Policy, exams: dict[str, Exam], folder: pathlib.Path) -> dict[str, dict]:

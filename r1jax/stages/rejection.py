@@ -33,7 +33,7 @@ HOPELESS = 32  # completions of a refiner, all of them wrong, that end the stage
 
 
 class Asked(NamedTuple):
-  """What one call of the sampler gave this process."""
+  """What one call of the sampler gave this process to judge."""
 
   problems: list  # different questions; the sampler was given as many more as its shape needs
   texts: list[list[str]]  # [p][g]
@@ -96,7 +96,7 @@ def digest(run: Run, stage: config.Rejection, what: str) -> int:
 
 
 def ask(stage: config.Rejection, run: Run, policy, questions: list, call: int) -> Asked:
-  """Draws this process's completions of one call."""
+  """Draws this process's completions of one call; empty where another process has the same ones, and judges them."""
   at_once = stage.prompts_at_once
   mine = questions[call * at_once : (call + 1) * at_once]
   padded = mine + questions[:1] * (at_once - len(mine))  # one compiled shape
@@ -105,8 +105,8 @@ def ask(stage: config.Rejection, run: Run, policy, questions: list, call: int) -
   prompts = data.make_prompts(padded[part], policy.prompter, stage.sampling.max_prompt)
   key = jax.random.fold_in(jax.random.key(digest(run, stage, "sampling")), call)
   rollouts = evaluate.draw(run, policy, prompts, key, stage.sampling, stage.samples)
-  texts, n = evaluate.decode(run.tokenizer, rollouts), len(mine[part])
-  return Asked(mine[part], texts[:n], rollouts.lengths[:n], rollouts.ended[:n], policy.prompter.prefill)
+  texts, n = evaluate.decode(run.tokenizer, rollouts), len(mine[part]) if mesh.speaks() else 0
+  return Asked(mine[part][:n], texts[:n], rollouts.lengths[:n], rollouts.ended[:n], policy.prompter.prefill)
 
 
 def keep(stage: config.Rejection, tokenizer, scorer: Scorer, refine, asked: Asked) -> tuple[list[dict], dict]:

@@ -46,20 +46,20 @@ def run(stage: config.RL, run: Run, params):
     Scorer(exam.rewards, workers) as grader,
     Checkpoints(folder / "checkpoints", stage.checkpoints.every, stage.checkpoints.keep) as checkpoints,
     Log(folder, stage.name, stage.steps, COLUMNS) as log,
-    Actors(stage, batches, functools.partial(roll_out, run, stage, scorer, critics)) as actors,
+    Actors(stage, batches, functools.partial(roll_out, run, stage, scorer, critics), run.stop) as actors,
   ):
     state, reference = resume(stage, checkpoints, batches, state)
     watch = Watch(stage, run, log, scorer, exam, grader)
     save = functools.partial(save_if_due, stage, run.stop, checkpoints)
     begun = int(state.step)
     for step in range(begun, stage.steps, updates):
+      with log.phase("layout"):
+        policy = run.policy(stage, lora.merge(state.params, model.activations))
+      watch.curve(step, policy)
       if run.stop.asked():
         if step > begun:
           save(step, state, reference, actors.place())
         break
-      with log.phase("layout"):
-        policy = run.policy(stage, lora.merge(state.params, model.activations))
-      watch.curve(step, policy)
       if stage.kl and step % stage.reference_every == 0:
         reference = None  # before there is another
         reference = copy(lora.trained(state.params))
@@ -70,7 +70,7 @@ def run(stage: config.RL, run: Run, params):
         save(step, state, reference, actors.place())
         break
       with log.phase("reward"):
-        rewards = of_part(join([score.result() for score in drawn.scores]))
+        rewards = of_part(drawn.scores)
         advantages = group_advantages(rewards.total.reshape(-1, stage.group_size), stage.normalize_std)
       watch.rollout(step, drawn, rewards, advantages)
       minibatches = experiences(stage, model, state.params, drawn, advantages, e.seed + step, updates)
@@ -88,6 +88,7 @@ def run(stage: config.RL, run: Run, params):
     params = states.result(state)
     del state, reference
     watch.curve(stage.steps, run.policy(stage, params))
+  run.stop.end(f"after update {stage.steps} of {stage.name!r}")  # once the checkpoint is complete
   return params
 
 
@@ -160,7 +161,8 @@ def rollout_key(seed: int, step: int):
 def roll_out(run: Run, stage: config.RL, scorer: Scorer, critics, problems, step: int, policy: Policy) -> Drawn | None:
   """Samples from all prompts, `prompts_at_once` in a call, and has each part scored while the next one is sampled.
 
-  Reward models, `critics` by name, score it first: they run on the same devices as the sampler.
+  Reward models, `critics` by name, score it first: they run on the same devices as the sampler. Of the processes
+  that hold the same prompts one has the rest of the rewards scored.
 
   Returns: the rollout of update `step`; None where the run is to stop.
   """
@@ -178,7 +180,8 @@ def roll_out(run: Run, stage: config.RL, scorer: Scorer, critics, problems, step
     flat = [text for group in written for text in group]
     prefill, lengths = policy.prompter.prefill, drawn.lengths.reshape(-1)
     given = reward_models.judge(critics, stage.rewards, problems, flat, prefill)
-    scores.append(scorer.submit(problems, flat, prefill, lengths, given))
+    if mesh.speaks():
+      scores.append(scorer.submit(problems, flat, prefill, lengths, given))
     rollouts.append(drawn)
     texts += written
   rollouts = jax.tree.map(lambda *parts: np.concatenate(parts), *rollouts)
@@ -194,12 +197,13 @@ def experiences(stage, c: config.Model, params, drawn: Drawn, advantages, seed: 
   return iter([catch_up(c, params, each, stage.importance_cap) for each in found])  # before the first update
 
 
-def of_part(rewards):
-  """The rewards of this process's part of the batch: where others hold it, too, all take those of the same one."""
+def of_part(scores: list) -> Rewards:
+  """The rewards of this process's part of the batch, of which `Drawn.scores` is empty where another scores it."""
+  rewards = join([score.result() for score in scores]) if scores else None
   index, parts = mesh.part()
   if parts == jax.process_count():
     return rewards
-  return Rewards.of_json(mesh.of_parts(rewards.to_json())[index])
+  return Rewards.of_json(mesh.of_parts(rewards and rewards.to_json())[index])
 
 
 @functools.partial(jax.jit, static_argnames="c")

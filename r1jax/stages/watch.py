@@ -70,10 +70,11 @@ class Watch:
     self.described_before: list[dict[str, float]] | None = None  # of the rollouts so far; None: not read yet
 
   def curve(self, step: int, policy):
-    """Draws a point of the learning curve where one is due: every so often, and at the end."""
+    """Draws a point of the learning curve where one is due (every so often, and at the end), or none if stopped."""
     every = self.stage.evaluate_every
-    if every and (step % every == 0 or step == self.stage.steps):
-      answers = evaluate.answer(self.run, policy, self.exam, self.grader)
+    if not every or (step % every and step != self.stage.steps):
+      return
+    if answers := evaluate.answer(self.run, policy, self.exam, self.grader):
       Curve(self.run.folder(self.stage.name)).add({"step": step} | evaluate.summarize(self.exam, answers))
 
   def rollout(self, step: int, drawn, rewards, advantages):

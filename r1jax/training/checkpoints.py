@@ -20,11 +20,13 @@ from absl import logging as absl_logging
 from etils import epath
 import jax
 from jax.experimental import multihost_utils
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
 from r1jax import processes
 
+AT_ONCE = 2**30  # bytes of an array spread over processes that every chip holds at one time while it is hashed
 _SIZES = "file_sizes.json"  # what a complete checkpoint consists of, to notice a missing or cut file before reading
 
 # A status code of tensorstore becomes a ValueError, RuntimeError or KeyError, and orbax wraps some in a bare
@@ -253,10 +255,9 @@ class Checkpoints:
         restored = found.state, _of_this_process(found.extras["processes"])
       except _FAILURES as failure:
         error = _first_line(failure)
-    if jax.process_count() > 1:
-      failed = multihost_utils.process_allgather(np.array([error is not None]))
-      if error is None and failed.any():
-        restored, error = None, f"process {int(np.argmax(failed))} could not read it"
+    failed = [process for process, theirs in enumerate(processes.gather(error)) if theirs is not None]
+    if failed and error is None:
+      restored, error = None, f"process {failed[0]} could not read it"
     return restored, error
 
   def _set_aside(self, damaged, used):
@@ -272,8 +273,7 @@ class Checkpoints:
           aside.rmtree()
         (self.folder / str(step)).rename(aside)
     if damaged:
-      if jax.process_count() > 1:
-        multihost_utils.sync_global_devices("r1jax:checkpoints:set_aside")
+      processes.wait("damaged checkpoints are set aside")
       self._manager.reload()
 
   def _remove_leftovers(self):
@@ -306,7 +306,7 @@ class Checkpoints:
 def params_sha256(params: Any) -> str:
   """SHA-256 over sorted tree paths, dtypes, shapes and bytes: equal exactly where the parameters are.
 
-  Independent of the sharding. One leaf at a time is gathered to the host, of many processes one layer of it; every
+  Independent of the sharding. One leaf at a time is gathered to the host, of many processes a piece of it; every
   process must call it.
   """
   digest = hashlib.sha256()
@@ -320,11 +320,28 @@ def params_sha256(params: Any) -> str:
 
 
 def _on_host(leaf):
-  """An array as numpy, whole; one that is spread over processes layer by layer, for no host may hold all of it."""
+  """An array as numpy: whole; in pieces where it is spread over processes, for no chip or host may hold all of it."""
   if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable:
     return [jax.device_get(leaf)]
-  parts = (leaf[i] for i in range(len(leaf))) if leaf.ndim > 2 else [leaf]
-  return (multihost_utils.process_allgather(part, tiled=True) for part in parts)
+  return (multihost_utils.process_allgather(piece, tiled=True) for piece in _pieces(leaf))
+
+
+def _pieces(leaf):
+  """An array in the order of its bytes, by layers, experts, ... while more than AT_ONCE; a matrix is left whole."""
+  if leaf.ndim < 3 or leaf.nbytes <= AT_ONCE:
+    yield leaf
+  else:
+    for i in range(len(leaf)):
+      yield from _pieces(_at(leaf, i))
+
+
+@jax.jit
+def _at(leaf, i):
+  """leaf[i], bit for bit, though the first axis may be split: every chip adds what it has of it, or zeros."""
+  bits = jax.lax.bitcast_convert_type(leaf, f"uint{8 * leaf.dtype.itemsize}")
+  here = jax.lax.broadcasted_iota(np.int32, (len(leaf), *(1,) * (leaf.ndim - 1)), 0) == i
+  found = jnp.sum(jnp.where(here, bits, 0), axis=0, dtype=np.uint32).astype(bits.dtype)
+  return jax.lax.bitcast_convert_type(found, leaf.dtype)
 
 
 def _of_this_process(extras):

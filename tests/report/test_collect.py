@@ -195,6 +195,16 @@ def test_a_run_of_an_earlier_version_is_read(mine):
   assert rollout["ended"] is False
 
 
+def test_the_rollouts_of_many_processes_are_read_in_their_order(mine):
+  alone = collect.collect(mine)["samples"]["rollouts"]
+  for path in list((mine / "zero/rollouts").iterdir()):
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for process in range(12):
+      part = slice(process * len(rows) // 12, (process + 1) * len(rows) // 12)
+      synthetic_run.lines(path.with_name(path.name.replace(".0.", f".{process}.")), rows[part])
+  assert collect.collect(mine)["samples"]["rollouts"] == alone
+
+
 # ---- is it sound
 
 

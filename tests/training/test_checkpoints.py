@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from r1jax.training import checkpoints as module
 from r1jax.training.checkpoints import Checkpoints, params_sha256
 
 # A failed read leaves futures behind that nobody awaits; Python mentions them when they are collected.
@@ -315,6 +316,23 @@ def test_the_hash_sees_every_bit_name_dtype_and_shape_and_nothing_else():
     params_sha256(p) for p in (changed, renamed, reshaped, jax.tree.map(lambda x: x.astype(jnp.float16), params))
   ]
   assert len({digest, *others}) == 5
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_an_array_is_cut_into_pieces_along_split_axes_with_every_bit(dtype, on_devices, monkeypatch):
+  words = np.random.default_rng(0).integers(0, 2**16, 3 * 4 * 6 * 8, np.uint16)  # negative zeros, infinities and NaNs
+  words[:4] = 0x8000, 0x7F80, 0x7FC1, 0xFF81
+  whole = words.view(jnp.bfloat16).reshape(3, 4, 6, 8)
+  if dtype == jnp.float32:
+    whole = (words.astype(np.uint32) << 16).view(np.float32).reshape(whole.shape)
+  with on_devices(data=2, expert=2, tensor=2):
+    leaf = jax.device_put(whole, jax.P(None, "expert", "data", "tensor"))
+    for at_once, shape, count in ((whole.nbytes, (3, 4, 6, 8), 1), (whole[0].nbytes, (4, 6, 8), 3), (1, (6, 8), 12)):
+      monkeypatch.setattr(module, "AT_ONCE", at_once)
+      pieces = list(module._pieces(leaf))
+      assert [piece.shape for piece in pieces] == [shape] * count
+      assert b"".join(np.asarray(piece).tobytes() for piece in pieces) == whole.tobytes()
+    assert pieces[0].sharding.shard_shape((6, 8)) == (3, 4)  # and still spread
 
 
 def test_the_hash_of_a_scalar_leaf_works():
