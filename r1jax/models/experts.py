@@ -16,7 +16,6 @@ from r1jax.mesh import BATCH
 from r1jax.models import exchange, functions as f, products
 from r1jax.models.layer import Layer
 
-
 ASSIGNED = 65_536  # rows (of every token one for each of its experts) of a chip that are computed at one time
 
 
