@@ -161,7 +161,9 @@ class _Counter:
     return Cost()
 
   def kernel(self, eqn) -> Cost:
-    """A kernel of causal attention, the only one there is: its grid leaves out the blocks above the diagonal."""
+    """A kernel's own estimate, or that of causal attention, which has none and leaves out what is above the diagonal."""
+    if estimate := eqn.params["cost_estimate"]:
+      return Cost(float(estimate.flops), float(estimate.bytes_accessed))
     grid = eqn.params["grid_mapping"].grid
     blocks = math.prod(grid) * (grid[-1] + 1) / (2 * grid[-1])
     size = sum(local_bytes(v.aval, self.shape) for v in (*eqn.invars, *eqn.outvars))

@@ -1,15 +1,17 @@
 """Experts against one token at a time; routing and balance against the equations."""
 
 import dataclasses
+import functools
 
 import jax
+from jax.experimental.pallas.ops.tpu.megablox import gmm
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from r1jax import config, mesh
 from r1jax.mesh import to_global
-from r1jax.models import experts as ex, transformer
+from r1jax.models import experts as ex, products, transformer
 from r1jax.training.update import move_bias
 
 GROUPED = config.Experts(
@@ -77,22 +79,24 @@ def run(tiny_model):
   return make
 
 
-@pytest.mark.parametrize("products", ["blocks", "ragged"])
-def test_experts_match_one_token_at_a_time(run, monkeypatch, products):
-  monkeypatch.setattr(mesh, "platform", lambda: "cpu" if products == "blocks" else None)
+@pytest.mark.parametrize("platform", ["cpu", "gpu", "tpu"])
+def test_experts_match_one_token_at_a_time_by_the_products_of_every_platform(run, monkeypatch, platform):
+  monkeypatch.setattr(mesh, "platform", lambda: platform)
+  monkeypatch.setattr(products, "_kernel", lambda: functools.partial(gmm, interpret=True))
   module, rows = run()
   y, load, _ = module(weights, rows)
   np.testing.assert_allclose(y, slow_experts(x, weights, GROUPED), atol=2e-5)
   assert load.sum() == valid.sum() * GROUPED.active
 
 
-def test_blocks_and_ragged_products_have_the_same_gradient(run, monkeypatch):
+def test_the_products_of_every_platform_have_the_same_gradient(run, monkeypatch):
+  monkeypatch.setattr(products, "_kernel", lambda: functools.partial(gmm, interpret=True))
   gradients = []
-  for platform in ("cpu", None):
+  for platform in ("cpu", "gpu", "tpu"):
     monkeypatch.setattr(mesh, "platform", lambda: platform)
     module, rows = run()
     gradients.append(jax.grad(lambda w: (module(w, rows)[0] ** 2).sum())(weights))
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), *gradients)
+  jax.tree.map(lambda a, *others: [np.testing.assert_allclose(a, b, atol=1e-4) for b in others], *gradients)
 
 
 def test_the_gradient_matches_finite_differences_of_the_slow_version(run):
@@ -231,10 +235,11 @@ def slow_ragged_all_to_all(operand, output, sent_from, sent, sent_to, got, *, ax
 
 @pytest.fixture(params=["even", "ragged"])
 def way(request, monkeypatch):
-  """How rows are exchanged: as everywhere, or as on a TPU, whose collective the CPU lacks."""
+  """How rows are exchanged and multiplied: as everywhere, or as on a TPU, whose collective the CPU lacks."""
   if request.param == "ragged":
     monkeypatch.setattr(mesh, "platform", lambda: "tpu")
     monkeypatch.setattr(jax.lax, "ragged_all_to_all", slow_ragged_all_to_all)
+    monkeypatch.setattr(products, "_kernel", lambda: functools.partial(gmm, interpret=True))
 
 
 @pytest.mark.parametrize("slack", [0.1, 0.7, 8.0])  # many rounds, a few, one
