@@ -16,6 +16,7 @@ import numpy as np
 from r1jax import config, mesh
 from r1jax.mesh import BATCH
 from r1jax.models import transformer
+from r1jax.models.attention import Cache
 from r1jax.rl import sampling as sampler
 
 ROOM = 1024  # tokens of a completion that the cache holds at first; doubles, so that few programs serve any length
@@ -88,4 +89,8 @@ def step(params, logits, cache, key, index, *, c: config.Model, sampling: config
   return token, reshard(transformer.logits(c, params, out.hidden), P(BATCH, None, None)), out.memory
 
 
-widen = jax.jit(sampler.widen, static_argnames="room")
+@functools.partial(jax.jit, static_argnames="room")
+def widen(cache: Cache, *, room: int) -> Cache:
+  """The cache with room for more tokens than it has."""
+  own = cache.own
+  return cache.replace(own=jnp.pad(own, [(0, 0)] * 3 + [(0, room - own.shape[3])] + [(0, 0)] * (own.ndim - 4)))

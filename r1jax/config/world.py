@@ -91,7 +91,7 @@ class Sampling:
   top_k: int = 0  # 0: all tokens
   max_prompt: int  # tokens
   max_response: int  # tokens
-  chunk: int = 32  # tokens the cache grows by at first; doubles, so a short response reads a short cache
+  chunk: int = 32  # tokens of the cache that are read at first; doubles, so a short response reads little
   speculate: bool = False  # model.mtp drafts a second token per step, checked by the model: the same distribution
 
   def validate(self):

@@ -28,6 +28,7 @@ class Cache:
   lengths: jax.Array  # int32[b], tokens of each prompt
   own: jax.Array  # [layers, b, g, u, k, h], of the tokens drawn so far
   index: jax.Array  # int32[], how many those are; or int32[b, g], of each completion
+  view: int | None = struct.field(pytree_node=False, default=None)  # of how many there is more to read; None: of all u
 
   def write(self, layer, entry):
     """Stores entry[b, g * w, k, h] of the newest tokens, the first at `index`; returns the new cache.
@@ -49,8 +50,9 @@ class Cache:
     return self.replace(own=own)
 
   def read(self, layer):
+    """Of a layer: entries [b, s, k, h] of the prompts, and [b, g, u, k, h] of the completions, or as many as `view`."""
     take = lambda x: jax.lax.dynamic_index_in_dim(x, layer, 0, keepdims=False)
-    return take(self.prompt), take(self.own)
+    return take(self.prompt), take(self.own[:, :, :, : self.view])
 
 
 # updates[b, g, w, k, h] at (layer, u) of operand[layers, b, g, u, k, h]: each in its own place, and nothing is moved

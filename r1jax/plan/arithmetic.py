@@ -161,7 +161,7 @@ class _Counter:
     return Cost()
 
   def kernel(self, eqn) -> Cost:
-    """A kernel's own estimate, or that of causal attention, which has none and leaves out what is above the diagonal."""
+    """A kernel's own estimate; of causal attention, which has none, the blocks that are not above the diagonal."""
     if estimate := eqn.params["cost_estimate"]:
       return Cost(float(estimate.flops), float(estimate.bytes_accessed))
     grid = eqn.params["grid_mapping"].grid

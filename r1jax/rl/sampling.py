@@ -105,12 +105,6 @@ def empty_cache(entries, lengths, group_size: int, room: int) -> Cache:
   return Cache(entries, lengths, own, jnp.int32(0))
 
 
-def widen(cache: Cache, room: int) -> Cache:
-  """The cache with `room` tokens a completion, more than it has."""
-  own = cache.own
-  return cache.replace(own=jnp.pad(own, [(0, 0)] * 3 + [(0, room - own.shape[3])] + [(0, 0)] * (own.ndim - 4)))
-
-
 def prefill(c: config.Model, params, tokens, lengths, group_size: int, room: int):
   """Runs the prompts once: logits float32[p, g, v] of the first token, a cache with `room` tokens a completion."""
   out = read_prompts(c, params, tokens, lengths)
@@ -161,8 +155,8 @@ def sample(
 
   tokens int32[p, t] padded on the right, lengths and rows int32[p] (see
   `Prompts`), key: a jax.random key. Stops when every row has drawn one of
-  `ends` or max_response tokens. The cache doubles as completions grow: attention reads
-  little more than what is filled. With `sampling.speculate` the draws are
+  `ends` or max_response tokens. What attention reads of the cache doubles as completions
+  grow, and is little more than what is filled. With `sampling.speculate` the draws are
   those of rl/speculative.py: other tokens of the same distribution. `record_routes`
   adds the experts that every token goes through.
   """
@@ -202,12 +196,12 @@ def sample(
 
   room = min(sampling.chunk, limit)
   out = read_prompts(c, params, tokens, lengths, record_routes)
-  logits, cache = first_logits(c, params, out.hidden, lengths, g), empty_cache(out.memory, lengths, g, room)
+  logits, cache = first_logits(c, params, out.hidden, lengths, g), empty_cache(out.memory, lengths, g, limit)
   rollouts = blank_rollouts(p, g, limit, pad, out.routes)
   state = jnp.int32(0), rollouts, logits, rollouts.ended, cache
   while True:
+    state = (*state[:4], state[4].replace(view=room))
     state = jax.lax.while_loop(functools.partial(running, room), step, state)
     if room == limit:
       return state[1]
     room = min(2 * room, limit)
-    state = (*state[:4], widen(state[4], room))

@@ -76,7 +76,7 @@ def sample(
     )
   limit = sampling.max_response
   room = min(sampling.chunk, limit)
-  state = start(c, params, tokens, lengths, keys, sampling, ends, pad, room, record_routes)
+  state = start(c, params, tokens, lengths, keys, sampling, ends, pad, record_routes)
 
   def live(state):
     return ~state.rollouts.ended & (state.rollouts.lengths < limit)
@@ -111,15 +111,15 @@ def sample(
     )
 
   while True:
+    view = lambda cache: cache.replace(view=room)
+    state = state.replace(cache=view(state.cache), draft_cache=view(state.draft_cache))
     state = jax.lax.while_loop(functools.partial(running, room), advance, state)
     if room == limit:
       return state.rollouts, state.accepted, state.drafts
     room = min(2 * room, limit)
-    wider = lambda cache: sampler.widen(cache, room)
-    state = state.replace(cache=wider(state.cache), draft_cache=wider(state.draft_cache))
 
 
-def start(c, params, tokens, lengths, keys, sampling, ends, pad, room, record_routes) -> State:
+def start(c, params, tokens, lengths, keys, sampling, ends, pad, record_routes) -> State:
   """Reads the prompts, with the layer too, and draws the first token of every completion."""
   p, g = keys.shape
   out = sampler.read_prompts(c, params, tokens, lengths, record_routes)
@@ -127,7 +127,7 @@ def start(c, params, tokens, lengths, keys, sampling, ends, pad, room, record_ro
   following = jnp.pad(tokens[:, 1:], ((0, 0), (0, 1)))
   segments = (positions < lengths[:, None] - 1).astype(jnp.int32)
   drafted = mtp.apply(c, params, out.hidden, following, positions, segments)
-  each = lambda entries, lengths: sampler.empty_cache(entries, lengths, g, room)
+  each = lambda entries, lengths: sampler.empty_cache(entries, lengths, g, sampling.max_response)
   logits = sampler.first_logits(c, params, out.hidden, lengths, g)[:, :, None]
   probs = sampler.draw_distribution(logits, sampling)
   rollouts = sampler.blank_rollouts(p, g, sampling.max_response, pad, out.routes)
