@@ -78,21 +78,28 @@ def _ragged_products(x, gate, up, down, owner, sizes):
   return jax.lax.ragged_dot(y, down, sizes)
 
 
+LANES = 128  # a TPU's kernel multiplies tiles whose sides are multiples of it
+
+
 def _kernel_products(x, gate, up, down, owner, sizes):
   """Each row times its own expert's weights by the TPU's kernel of jax (`megablox`).
 
   XLA has one of its own for ragged_dot on v5p alone; on other TPUs it multiplies every row by all experts.
   """
   del owner
-  gmm, rows = _kernel(), len(x)
-  tile = 512 if rows >= 512 * len(gate) else 128
+  gmm, rows, (experts, *sides) = _kernel(), len(x), gate.shape
+  tile = 512 if rows >= 512 * experts else 128
+  tiling = tile, *(_side(*sides),) * 2
   x = jnp.pad(x, ((0, -rows % tile), (0, 0)))
+  y = jax.nn.silu(gmm(x, gate, sizes, x.dtype, tiling)) * gmm(x, up, sizes, x.dtype, tiling)
+  return gmm(y, down, sizes, x.dtype, tiling)[:rows]
 
-  def product(x, weight):
-    tiling = tile, min(1024, weight.shape[1]), min(1024, weight.shape[2])
-    return gmm(x, weight, sizes, x.dtype, tiling)
 
-  return product(jax.nn.silu(product(x, gate)) * product(x, up), down)[:rows]
+def _side(width: int, hidden: int) -> int:
+  """The longest side of a tile, at most 1,024, that fills up the matrices by a tenth more than the shortest at most."""
+  filled = lambda side: -(-width // side) * side * -(-hidden // side) * side
+  sides = range(LANES, min(1024, width, hidden) + 1, LANES)
+  return max(side for side in sides if filled(side) <= 1.1 * filled(LANES))
 
 
 def _kernel():
@@ -108,9 +115,11 @@ def feed_forward(x, expert, gate, up, down):
   Weights are [e, d, f], [e, d, f], [e, f, d]; all on this device.
   """
   (n, k), experts = expert.shape, gate.shape[0]
-  block, products = 1, _kernel_products if mesh.platform() == "tpu" else _ragged_products
+  block, products = 1, _ragged_products
   if mesh.platform() == "cpu":  # blocks about half as long as the mean group keep the padding small
     block, products = min(max(8, 1 << (n * k // experts).bit_length() >> 2), 128), _block_products
+  elif mesh.platform() == "tpu" and min(gate.shape[1:]) >= LANES:
+    products = _kernel_products
   source, target, sizes, owner = grouped_order(expert.reshape(-1), experts, block)
   rows = permute(x, jnp.where(source < n * k, source // k, n), target.reshape(n, k))
   gate, up, down = (w.astype(x.dtype) for w in (gate, up, down))

@@ -16,9 +16,8 @@ class Chip:
   flops: float  # dense bfloat16 FLOP/s
   hbm_bandwidth: float  # bytes/s
   link_bandwidth: float  # bytes/s that one chip sends over all its links: ICI of a TPU, NVLink of a GPU
-  # Whether the compiler has a kernel for jax.lax.ragged_dot. Where it has none, every row is multiplied by the weights
-  # of every expert of the chip, and the surplus masked. Of TPUs: compiled with libtpu 0.0.52 (tests/plan/test_tpu.py).
-  # Of GPUs: jaxlib 0.10's default, as reported for it; not measured here.
+  # Whether there is a kernel for the experts' products. Where there is none, every row is multiplied by the weights of
+  # every expert of the chip, and the surplus masked: jaxlib 0.10's default on GPUs, as reported for it; not measured.
   grouped: bool = False
 
 
@@ -27,10 +26,10 @@ class Chip:
 # GPUs: NVIDIA's data sheets of A100 80GB SXM, H100 SXM and H200 SXM; FLOP/s without sparsity, half of the NVLink figure
 # (600, 900, 900 GB/s), which counts both directions, too. Beyond the eight GPUs of one node the network is slower.
 CHIPS = {
-  "v4": Chip(32 * GiB, 275e12, 1.228e12, 150e9),
-  "v5e": Chip(16 * GiB, 197e12, 0.819e12, 100e9),
+  "v4": Chip(32 * GiB, 275e12, 1.228e12, 150e9, grouped=True),
+  "v5e": Chip(16 * GiB, 197e12, 0.819e12, 100e9, grouped=True),
   "v5p": Chip(95 * GiB, 459e12, 2.765e12, 300e9, grouped=True),
-  "v6e": Chip(32 * GiB, 918e12, 1.638e12, 200e9),
+  "v6e": Chip(32 * GiB, 918e12, 1.638e12, 200e9, grouped=True),
   "a100": Chip(80 * 10**9, 312e12, 2.039e12, 300e9),
   "h100": Chip(80 * 10**9, 989e12, 3.35e12, 450e9),
   "h200": Chip(141 * 10**9, 989e12, 4.8e12, 450e9),
