@@ -51,8 +51,9 @@ class Cache:
 
   def read(self, layer):
     """Of a layer: entries [b, s, k, h] of the prompts, and [b, g, u, k, h] of the completions, or as many as `view`."""
-    take = lambda x: jax.lax.dynamic_index_in_dim(x, layer, 0, keepdims=False)
-    return take(self.prompt), take(self.own[:, :, :, : self.view])
+    take = lambda x, shape: jax.lax.dynamic_slice(x, (layer, *(0,) * len(shape)), (1, *shape))[0]
+    _, b, g, u, *entry = self.own.shape
+    return take(self.prompt, self.prompt.shape[1:]), take(self.own, (b, g, self.view or u, *entry))
 
 
 # updates[b, g, w, k, h] at (layer, u) of operand[layers, b, g, u, k, h]: each in its own place, and nothing is moved
