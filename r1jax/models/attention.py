@@ -11,8 +11,10 @@ r latent, k key heads, m query heads per key head, v value width.
 
 from flax import linen as nn, struct
 import jax
+from jax.experimental.layout import Layout, with_layout_constraint
 import jax.numpy as jnp
 
+from r1jax import mesh
 from r1jax.models import functions as f
 from r1jax.models.layer import Layer
 
@@ -36,18 +38,20 @@ class Cache:
     w = 1 where all completions have one index; a completion whose tokens do not
     all fit is left as it is.
     """
-    if self.index.ndim:
-      return self._write_each(layer, entry)
-    entry = entry[None, :, :, None].astype(self.own.dtype)
-    zero = jnp.int32(0)
-    own = jax.lax.dynamic_update_slice(self.own, entry, (layer, zero, zero, self.index, zero, zero))
+    own = self._with_each(layer, entry) if self.index.ndim else self._with_all(layer, entry)
+    if mesh.platform() == "tpu":  # left alone, the compiler lays out one latent for this, and transposes all to read it
+      own = with_layout_constraint(own, Layout(major_to_minor=(0, 1, 2, 4, 3, 5)))
     return self.replace(own=own)
 
-  def _write_each(self, layer, entry):
+  def _with_all(self, layer, entry):
+    entry = entry[None, :, :, None].astype(self.own.dtype)
+    zero = jnp.int32(0)
+    return jax.lax.dynamic_update_slice(self.own, entry, (layer, zero, zero, self.index, zero, zero))
+
+  def _with_each(self, layer, entry):
     at = jnp.stack([jnp.full_like(self.index, layer), self.index], axis=-1)
     entry = split_newest(entry, self.own.shape[2]).astype(self.own.dtype)
-    own = jax.lax.scatter(self.own, at, entry, _OF_EACH, indices_are_sorted=True, unique_indices=True, mode="drop")
-    return self.replace(own=own)
+    return jax.lax.scatter(self.own, at, entry, _OF_EACH, indices_are_sorted=True, unique_indices=True, mode="drop")
 
   def read(self, layer):
     """Of a layer: entries [b, s, k, h] of the prompts, and [b, g, u, k, h] of the completions, or as many as `view`."""

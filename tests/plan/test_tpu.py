@@ -1,6 +1,7 @@
 """What the TPU's compiler makes of the programs; libtpu is there without a TPU."""
 
 import functools
+import re
 
 import jax
 from jax.experimental import topologies
@@ -12,7 +13,7 @@ from configs import meshes
 from r1jax import config, mesh
 from r1jax.models import products, scoring
 from r1jax.plan import figures, hardware, hlo
-from r1jax.plan.programs import batch, placed
+from r1jax.plan.programs import batch, placed, sampling
 from r1jax.training import state as states, update
 
 pytest.importorskip("libtpu")
@@ -99,6 +100,15 @@ def test_the_experts_products_and_their_gradient_compile_for_every_tpu(topology,
     made = program.lower(shaped((tokens, width)), shaped((tokens, active), jnp.int32), up, up, down).compile()
   once = 2 * tokens * active * width * hidden * 3
   assert made.cost_analysis()["flops"] < 3.1 * once  # and not times the experts
+
+
+def test_a_step_of_decoding_reads_a_layers_cache_as_it_lies():
+  with jax.set_mesh(mesh.make(config.Mesh(data=4), list(hardware.pod("v5e:2x2")))):
+    drawn = config.Sampling(max_prompt=128, max_response=1024, chunk=1024)
+    program = sampling(MODEL, placed(states.abstract_params(MODEL)), drawn, 4, 16, {}, "rollout")
+    text = program.function.lower(*program.placed(), **program.options).compile().as_text()
+  copied = re.findall(r"= bf16\[(?:\d+,)*16,1024,(?:\d+,)*144\]\S* (copy|transpose)\(", text)
+  assert "dynamic-update-slice" in text and not copied
 
 
 def test_temporaries_by_arithmetic_are_near_those_that_are_compiled(program):
