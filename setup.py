@@ -47,7 +47,15 @@ setup(
     "tpu": ["jax[tpu]>=0.10"],
     "hub": HUB,
     "reasoning-gym": ["reasoning-gym"],
-    "test": ["hypothesis>=6.100", "pytest>=8", "pytest-timeout>=2.3", "ruff>=0.6", "safetensors>=0.5", *HUB],
+    "test": [
+      "hypothesis>=6.100",
+      "pytest>=8",
+      "pytest-timeout>=2.3",
+      "pytest-xdist>=3.5",
+      "ruff>=0.6",
+      "safetensors>=0.5",
+      *HUB,
+    ],
     "parity": ["torch>=2.6", "transformers>=5.0"],  # tests against their models, tokenizers and chat templates
     "plan": ["libtpu"],  # compiles for TPU pods on a machine without one
   },

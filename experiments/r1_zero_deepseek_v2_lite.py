@@ -1,7 +1,7 @@
 """R1-Zero on a published mixture of experts: GRPO from DeepSeek-V2-Lite on GSM8K and MATH.
 
   pip install 'r1jax[hub]'
-  python -m r1jax.main --config=experiments/r1_zero_deepseek_v2_lite.py
+  python -m r1jax.main --config=experiments/r1_zero_deepseek_v2_lite.py        # or :lora
 
   machine: v5p:2x2x1 (4 chips, experts over them), or 4 GPUs of 141 GB
   memory: 92.3 of a v5p's 102.0 GB by its compiler, for the gradient; on 8 chips or GPUs by arithmetic 44.1, with
@@ -22,17 +22,24 @@ from experiments import r1_zero_qwen
 from r1jax import config
 
 
-def get_config() -> config.Experiment:
+def get_config(size: str = "") -> config.Experiment:
+  """"lora" trains adapters, for eight small chips or one large GPU; all parameters otherwise."""
+  if size not in ("", "lora"):
+    raise ValueError(f"r1_zero_deepseek_v2_lite.py has no size {size!r}; leave it out, or add :lora.")
   experiment = r1_zero_qwen.get_config("7b")
-  zero = dataclasses.replace(experiment.stages[0], prompts_at_once=32, microbatch_rows=4)
-  optimizer = dataclasses.replace(zero.optimizer, moments="bfloat16")  # as in DeepSeek-V3 (3.3.2); 16 GB a chip less
+  zero = dataclasses.replace(experiment.stages[0], prompts_at_once=32, microbatch_rows=8 if size else 4)
+  # Moments as in DeepSeek-V3 (3.3.2); 16 GB a chip less.
+  optimizer = dataclasses.replace(zero.optimizer, moments="bfloat16")
+  if size:
+    optimizer = dataclasses.replace(zero.optimizer, learning_rate=2e-5, parameters="masters")
+    zero = dataclasses.replace(zero, lora=config.Lora(rank=32, alpha=64.0))
   zero = dataclasses.replace(zero, optimizer=optimizer)
   evaluation = dataclasses.replace(experiment.evaluation, problems_at_once=32)
   return dataclasses.replace(
     experiment,
-    name="r1_zero_deepseek_v2_lite",
+    name="r1_zero_deepseek_v2_lite" + (f"_{size}" if size else ""),
     model=config.hub("deepseek-ai/DeepSeek-V2-Lite"),
-    mesh=config.Mesh(expert=4),
+    mesh=config.Mesh(expert=8 if size else 4),
     stages=(zero,),
     evaluation=evaluation,
   )

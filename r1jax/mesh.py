@@ -2,8 +2,8 @@
 
 Axes: `data` splits the batch and the weights (FSDP); `expert` splits the
 experts, and the batch outside them; `tensor` splits heads, feed-forward width
-and vocabulary. All axes are Explicit: a wrong sharding is an error at trace
-time, on one CPU as on a pod.
+and vocabulary, and between the products of a block the tokens of rows. All axes
+are Explicit: a wrong sharding is an error at trace time, on one CPU as on a pod.
 """
 
 import functools

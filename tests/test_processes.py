@@ -88,6 +88,7 @@ def alone(tmp_path_factory):
   return workdir
 
 
+@pytest.mark.timeout(900)
 def test_a_run_of_four_processes_that_die_and_stop_ends_on_fewer_as_that_of_one(alone):
   workdir = alone.with_name("many")
 

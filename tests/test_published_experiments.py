@@ -19,6 +19,7 @@ ALL = (
   *(f"r1_distill.py:{student}" for student in r1_distill.STUDENTS),
   "r1_qwen.py",
   "r1_zero_deepseek_v2_lite.py",
+  "r1_zero_deepseek_v2_lite.py:lora",
   "published_tiny.py",
 )
 
