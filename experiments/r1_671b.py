@@ -85,7 +85,7 @@ def get_config() -> config.Experiment:
     experiment,
     name="r1_671b",
     playground=dataclasses.replace(world, domains=(*world.domains, *general)),  # only examined on
-    mesh=config.Mesh(data=8, expert=16, tensor=8),
+    mesh=config.Mesh(data=8, expert=16, tensor=8, gather=True),
     stages=(
       zero(),
       *cold_start(),
