@@ -23,7 +23,7 @@ from r1jax import config
 
 
 def get_config(size: str = "") -> config.Experiment:
-  """"lora" trains adapters, for eight small chips or one large GPU; all parameters otherwise."""
+  """ "lora" trains adapters, for eight small chips or one large GPU; all parameters otherwise."""
   if size not in ("", "lora"):
     raise ValueError(f"r1_zero_deepseek_v2_lite.py has no size {size!r}; leave it out, or add :lora.")
   experiment = r1_zero_qwen.get_config("7b")

@@ -11,8 +11,10 @@ from jax.sharding import AxisType
 from r1jax.plan.arithmetic import inner_jaxprs, is_literal, local_bytes, made_width
 
 NEVER_MADE = ("broadcast_in_dim", "iota")
-# Whose result cannot take the place of an operand.
-APART = ("dot_general", "ragged_dot_general", "gather", "sort", "reshard", "transpose", "all_to_all", "concatenate")
+APART = {  # whose result cannot take the place of an operand
+  *("dot_general", "ragged_dot_general", "pallas_call", "gather", "sort", "transpose", "concatenate"),
+  *("reshard", "all_to_all", "ragged_all_to_all", "reduce_scatter"),
+}
 
 
 def temporaries(jaxpr, shape: dict[str, int], given=(), in_place=frozenset()) -> int:
