@@ -39,7 +39,8 @@ class Cache:
     all fit is left as it is.
     """
     own = self._with_each(layer, entry) if self.index.ndim else self._with_all(layer, entry)
-    if mesh.platform() == "tpu":  # left alone, the compiler lays out one latent for this, and transposes all to read it
+    if mesh.platform() == "tpu" and self.view is not None and own.shape[4] == 1:
+      # In a loop the compiler lays latents out for writing one token, and would transpose all of them to read them.
       own = with_layout_constraint(own, Layout(major_to_minor=(0, 1, 2, 4, 3, 5)))
     return self.replace(own=own)
 

@@ -116,9 +116,13 @@ def run_experts(x, expert, gates, gate, up, down, slack, split=None):
       return jnp.einsum("nkd,nk->nd", products.feed_forward(rows, expert, *weights), gates.astype(x.dtype))
 
     tokens, k = expert.shape[0] * expert.shape[1], expert.shape[2]
-    parts = next(m for m in range(1, tokens + 1) if tokens % m == 0 and tokens // m * k <= max(ASSIGNED, k))
-    y = jax.tree.map(lambda a: a.reshape(parts, tokens // parts, a.shape[-1]), (x, expert, gates))
-    y = some([a[0] for a in y]) if parts == 1 else jax.lax.map(some, y)
+    parts = -(-tokens // max(1, ASSIGNED // k))
+    flat = jax.tree.map(lambda a: a.reshape(tokens, a.shape[-1]), (x, expert, gates))
+    if parts == 1:
+      y = some(flat)
+    else:  # filled up with a few tokens of no weight
+      cut = lambda a: jnp.pad(a, ((0, -tokens % parts), (0, 0))).reshape(parts, -1, a.shape[-1])
+      y = jax.lax.map(some, jax.tree.map(cut, flat)).reshape(-1, x.shape[-1])[:tokens]
     y = y.reshape(x.shape)
     return jax.lax.psum_scatter(y, split, scatter_dimension=1, tiled=True) if split else jax.lax.psum(y, "tensor")
 

@@ -89,16 +89,17 @@ def _kernel_products(x, gate, up, down, owner, sizes):
   del owner
   gmm, rows, (experts, *sides) = _kernel(), len(x), gate.shape
   tile = 512 if rows >= 512 * experts else 128
-  tiling = tile, *(_side(*sides),) * 2
+  tiling = tile, *(_side(*sides, 2048 // x.dtype.itemsize),) * 2
   x = jnp.pad(x, ((0, -rows % tile), (0, 0)))
+  sizes = sizes.at[0].add(sizes.sum() == 0)  # a shard may have nothing in a round, and a kernel wants a row: a zero one
   y = jax.nn.silu(gmm(x, gate, sizes, x.dtype, tiling)) * gmm(x, up, sizes, x.dtype, tiling)
   return gmm(y, down, sizes, x.dtype, tiling)[:rows]
 
 
-def _side(width: int, hidden: int) -> int:
-  """The longest side of a tile, at most 1,024, that fills up the matrices by a tenth more than the shortest at most."""
+def _side(width: int, hidden: int, most: int) -> int:
+  """The longest side of a tile, up to `most`, that fills up the matrices by a tenth more than the shortest at most."""
   filled = lambda side: -(-width // side) * side * -(-hidden // side) * side
-  sides = range(LANES, min(1024, width, hidden) + 1, LANES)
+  sides = range(LANES, min(most, width, hidden) + 1, LANES)
   return max(side for side in sides if filled(side) <= 1.1 * filled(LANES))
 
 

@@ -158,7 +158,7 @@ def compiled(lowered, known: dict, rounds: int):
 
 
 def _collectives(made, rounds: int):
-  """Those of a compiled program; None where this jaxlib cannot read it (v5p's kernels of ragged_dot, libtpu 0.0.52)."""
+  """Those of a compiled program; None where this jaxlib cannot read it (some of v5p and v6e, libtpu 0.0.52)."""
   try:
     text = made.as_text()
   except jax.errors.JaxRuntimeError:

@@ -85,11 +85,14 @@ def test_attention_is_the_kernel_of_the_chip(text):
 
 
 @pytest.mark.parametrize("topology", ["v4:2x2x1", "v5e:2x2", "v5p:2x2x1", "v6e:2x2"])
-@pytest.mark.parametrize("width, hidden", [(7168, 1024), (2048, 1408)])  # of DeepSeek-V3 on two shards, of V2-Lite
-def test_the_experts_products_and_their_gradient_compile_for_every_tpu(topology, width, hidden):
+@pytest.mark.parametrize(
+  "width, hidden, dtype",
+  [(7168, 1024, jnp.bfloat16), (2048, 1408, jnp.bfloat16), (7168, 1024, jnp.float32)],  # of DeepSeek-V3, of V2-Lite
+)
+def test_the_experts_products_and_their_gradient_compile_for_every_tpu(topology, width, hidden, dtype):
   tokens, active, experts = 512, 8, 4
   with jax.set_mesh(mesh.make(config.Mesh(), hardware.pod(topology)[:1])):
-    shaped = lambda shape, dtype=jnp.bfloat16: placed(jax.ShapeDtypeStruct(shape, dtype))
+    shaped = lambda shape, dtype=dtype: placed(jax.ShapeDtypeStruct(shape, dtype))
 
     def gradient(x, expert, *weights):
       value = lambda x, *weights: products.feed_forward(x, expert, *weights).astype(jnp.float32).sum()
@@ -102,7 +105,7 @@ def test_the_experts_products_and_their_gradient_compile_for_every_tpu(topology,
   assert made.cost_analysis()["flops"] < 3.1 * once  # and not times the experts
 
 
-def test_a_step_of_decoding_reads_a_layers_cache_as_it_lies():
+def test_a_step_of_decoding_reads_the_latents_of_a_chips_one_prompt_as_they_lie():  # of several: copied once
   with jax.set_mesh(mesh.make(config.Mesh(data=4), list(hardware.pod("v5e:2x2")))):
     drawn = config.Sampling(max_prompt=128, max_response=1024, chunk=1024)
     program = sampling(MODEL, placed(states.abstract_params(MODEL)), drawn, 4, 16, {}, "rollout")
