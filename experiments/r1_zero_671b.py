@@ -1,6 +1,9 @@
 """R1-Zero with the paper's own values (Nature, Methods; DeepSeek-R1 v2 section 2.1), on a slice of 1,024 TPU v5p.
 
   python -m r1jax.main --config=experiments/r1_zero_671b.py --dry_run
+  python -m r1jax.plan --config=experiments/r1_zero_671b.py --topology=v5p:8x8x16
+
+By the TPU's compiler a chip needs 84.2 of its 102.0 GB, for the rollout, and 62.7 for the gradient (docs/plan.md).
 
 What differs from the paper, and why:
 
@@ -8,7 +11,8 @@ What differs from the paper, and why:
   not published: the playground stands in, with every family that can be checked
   by rule and every level. r1_671b.py reads files instead.
 * Clipping: the ratio is not stated for R1-Zero. 10 is that of the first RL stage of R1.
-* Length: 32,768 tokens as before step 8,200; the step to 65,536 after it is not scheduled.
+* Length: 32,768 tokens as before step 8,200; the step to 65,536 after it is not scheduled. Its gradient fits
+  this slice; its rollout, with twice the cache, does not.
 * Warm-up, optimiser and the evaluation set are not stated; AdamW, a constant rate.
 """
 

@@ -3,9 +3,11 @@
   pip install 'r1jax[hub]'
   python -m r1jax.main --config=experiments/r1_zero_deepseek_v2_lite.py        # or :lora
 
-  machine: v5p:2x2x1 (4 chips, experts over them), or 4 GPUs of 141 GB
-  memory: 92.3 of a v5p's 102.0 GB by its compiler, for the gradient; on 8 chips or GPUs by arithmetic 44.1, with
+  machine: v5p:2x2x1 (4 chips, experts over them), or 4 GPUs of 141 GB; :lora v5e:2x4
+  memory: 91.5 of a v5p's 102.0 GB by its compiler, for the gradient; on 8 GPUs 44.1 by arithmetic, with
     --config.mesh.expert=8 --config.stages[0].microbatch_rows=8
+  memory of :lora: 15.1 of a v5e's 17.2 GB by its compiler, for MATH-500; on one GPU 76.8 by arithmetic, with
+    --config.mesh.expert=1
 
 What to expect: little. The paper found that a base of this kind, with 16B
 weights, did not gain on AIME by RL alone, and repeated itself as responses grew

@@ -4,10 +4,10 @@
   python -m r1jax.main --config=experiments/r1_zero_qwen.py:0.5b
 
   argument    machine                          a chip needs at most
-  0.5b        one v5e, or a GPU of 24 GB       15.4 GB, for the learning curve
-  1.5b        one v5p, or a GPU of 80 GB       57.7 GB, for the learning curve
+  0.5b        one v5e, or a GPU of 24 GB       13.8 GB, for the learning curve
+  1.5b        one v5p, or a GPU of 80 GB       45.9 GB, for the learning curve
   1.5b_lora   one v6e, or a GPU of 24 GB       11.3 GB by arithmetic, for MATH-500
-  7b          v5p:2x2x1, or 4 GPUs of 80 GB    61.3 GB, for the learning curve
+  7b          v5p:2x2x1, or 4 GPUs of 80 GB    49.9 GB, for the gradient
 
 The figures are the TPU compiler's, or estimated from the traced programs
 (python -m r1jax.plan; docs/plan.md).

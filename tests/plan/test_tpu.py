@@ -120,7 +120,7 @@ def test_temporaries_by_arithmetic_are_near_those_that_are_compiled(program):
   paper = figures.temporaries(traced, sizes, has_products=True)
   found = compiled.memory_analysis()
   temporaries = found.temp_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
-  assert 0.8 < paper / temporaries < 1.8  # the range that docs/plan.md gives
+  assert 0.8 < paper / temporaries < 1.8  # inside the range that docs/plan.md gives
 
 
 def test_the_mesh_of_the_671b_lies_on_its_slice_and_no_host_holds_rows_of_two_parts():
