@@ -21,8 +21,8 @@ published of R1's in their place, 350k checked ones of mathematics, code and
 science. Its authors report AIME 2024 52.7, MATH-500 89.0, GPQA 52.8 and LCB
 39.4 for a Qwen2.5-Math-7B trained on it for 5 epochs (OpenR1-Distill-7B).
 
-On the v5p slice named in STUDENTS the gradient takes 16.1, 56.5, 61.2, 62.5, 71.2
-and 75.7 of a chip's 102.0 GB, by arithmetic (python -m r1jax.plan --nocompile).
+On the v5p slice named in STUDENTS a chip needs 17.6 (for AIME), 56.5, 59.4, 52.3, 52.8
+and 33.9 (for the gradient) of its 102.0 GB, by arithmetic (python -m r1jax.plan --nocompile).
 The first three fit one host of 4 chips; the others are several processes, one a
 host (docs/pods.md). The bases of mathematics were trained on 4,096 positions; as in the distilled models of the paper,
 rope_theta stays as it is.
