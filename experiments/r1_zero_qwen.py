@@ -6,11 +6,10 @@
   argument    machine                          a chip needs at most
   0.5b        one v5e, or a GPU of 24 GB       13.8 GB, for the learning curve
   1.5b        one v5p, or a GPU of 80 GB       45.9 GB, for the learning curve
-  1.5b_lora   one v6e, or a GPU of 24 GB       11.3 GB by arithmetic, for MATH-500
+  1.5b_lora   one v6e, or a GPU of 24 GB       14.3 GB, for MATH-500
   7b          v5p:2x2x1, or 4 GPUs of 80 GB    49.9 GB, for the gradient
 
-The figures are the TPU compiler's, or estimated from the traced programs
-(python -m r1jax.plan; docs/plan.md).
+The figures are the TPU compiler's (python -m r1jax.plan; docs/plan.md).
 
 What to expect: SimpleRL-Zoo (arXiv:2503.18892; the table in its repository)
 trains the same bases by GRPO on 8K questions of the same two data sets and
