@@ -8,6 +8,7 @@ are Explicit: a wrong sharding is an error at trace time, on one CPU as on a pod
 
 import functools
 import hashlib
+import math
 from typing import Any
 
 import jax
@@ -35,31 +36,31 @@ FSDP = ("embed", "expert_embed", "rank")  # gathered before use
 
 def make(mesh: config.Mesh, devices=None) -> jax.sharding.Mesh:
   """Makes the mesh of `devices` (all of them by default); a wrong product is a ValueError."""
-  shape = (mesh.data, mesh.expert, mesh.tensor)
   devices = jax.devices() if devices is None else devices
   check(mesh, len(devices), "there are")
   types = (AxisType.Explicit,) * 3
   try:
-    return jax.make_mesh(shape, AXES, devices=devices, axis_types=types)
+    return jax.make_mesh(mesh.shape, AXES, devices=devices, axis_types=types)
   except NotImplementedError:  # no axis of the mesh is whole axes of the slice's torus, as 64 in 8 x 8 x 16
-    laid_out = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+    laid_out = mesh_utils.create_device_mesh(mesh.shape, devices, allow_split_physical_axes=True)
     return jax.sharding.Mesh(laid_out, AXES, axis_types=types)
 
 
 def check(mesh: config.Mesh, count: int, has: str):
   """Raises a ValueError unless the mesh is of `count` devices. has: "there are", or who has so many."""
-  if (needed := mesh.data * mesh.expert * mesh.tensor) != count:
+  if (needed := math.prod(mesh.shape)) != count:
     raise ValueError(
       f"mesh data={mesh.data} x expert={mesh.expert} x tensor={mesh.tensor} needs {needed} devices, but {has} {count}; "
       f"set --config.mesh.data={count} or another split of them."
     )
 
 
-def abstract(shape: config.Mesh, platform: str | None = None) -> jax.sharding.AbstractMesh:
+def abstract(mesh: config.Mesh, platform: str | None = None) -> jax.sharding.AbstractMesh:
   """A mesh that exists nowhere: enough to trace for. platform: "cpu", "tpu" or "gpu"; None: of whatever."""
-  device = platform and jax.sharding.AbstractDevice(device_kind=platform, num_cores=None, platform=platform)
-  sizes = shape.data, shape.expert, shape.tensor
-  return jax.sharding.AbstractMesh(sizes, AXES, axis_types=(AxisType.Explicit,) * 3, abstract_device=device or None)
+  device = None
+  if platform:
+    device = jax.sharding.AbstractDevice(device_kind=platform, num_cores=None, platform=platform)
+  return jax.sharding.AbstractMesh(mesh.shape, AXES, axis_types=(AxisType.Explicit,) * 3, abstract_device=device)
 
 
 def platform() -> str | None:
@@ -71,7 +72,7 @@ def platform() -> str | None:
 def learner(experiment: config.Experiment) -> jax.sharding.Mesh:
   """The mesh that trains: of all devices, or of those before the actors'."""
   devices, wanted = jax.devices(), experiment.actors
-  apart = wanted.data * wanted.expert * wanted.tensor if wanted else 0
+  apart = math.prod(wanted.shape) if wanted else 0
   if apart >= len(devices):
     raise ValueError(f"actors takes {apart} of {len(devices)} devices, and the learner needs some; give it fewer.")
   return make(experiment.mesh, devices[: len(devices) - apart])
@@ -91,7 +92,7 @@ def actors(experiment: config.Experiment) -> jax.sharding.Mesh | None:
       "run on one host."
     )
   wanted = experiment.actors
-  return make(wanted, jax.devices()[-wanted.data * wanted.expert * wanted.tensor :])
+  return make(wanted, jax.devices()[-math.prod(wanted.shape) :])
 
 
 def spec(names) -> P:

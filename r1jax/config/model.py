@@ -185,6 +185,10 @@ class Mesh:
   # what FSDP has split. A chip needs 2 bytes for each weight of its part of experts and heads, while it samples.
   gather: bool = False
 
+  @property
+  def shape(self) -> tuple[int, int, int]:
+    return self.data, self.expert, self.tensor
+
   def validate(self):
     at_least(1, "mesh", self, "data", "expert", "tensor")
 

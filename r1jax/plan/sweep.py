@@ -110,7 +110,7 @@ def shapes(chips: int) -> list[config.Mesh]:
 
 def divides(model: config.Model, shape: config.Mesh) -> bool:
   """Whether the mesh divides heads, experts and every weight of the model."""
-  sizes = dict(zip(mesh.AXES, (shape.data, shape.expert, shape.tensor)))
+  sizes = dict(zip(mesh.AXES, shape.shape))
   one = mesh.abstract(config.Mesh())
   with jax.sharding.use_abstract_mesh(one):
     weights = jax.tree.leaves(transformer.declare(model), is_leaf=lambda x: isinstance(x, Named))

@@ -6,11 +6,11 @@ import time
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec as P
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 import pytest
 
 from configs import models
-from r1jax import mesh
+from r1jax import config, mesh
 from r1jax.models.scoring import next_token_loss
 from r1jax.training.state import abstract_params
 from r1jax.types import TokenBatch
@@ -37,7 +37,7 @@ def inner_jaxprs(jaxpr):
 def traced():
   """The gradient of DeepSeek-V3 on 16 x 16 x 1, one row of 4,096 tokens a device: parameters, gradients, program."""
   start = time.perf_counter()
-  nowhere = AbstractMesh((16, 16, 1), mesh.AXES, axis_types=(AxisType.Explicit,) * 3)
+  nowhere = mesh.abstract(config.Mesh(data=16, expert=16))
   with jax.sharding.use_abstract_mesh(nowhere):
     c = models.deepseek_v3_671b()
     params = abstract_params(c)

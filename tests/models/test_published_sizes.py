@@ -5,11 +5,10 @@ import math
 import time
 
 import jax
-from jax.sharding import AbstractMesh, AxisType
 import pytest
 
 from configs import models
-from r1jax import mesh
+from r1jax import config, mesh
 from r1jax.models.hub import names
 from r1jax.training.state import abstract_params
 
@@ -42,7 +41,7 @@ def test_a_published_model_has_as_many_parameters_as_published(name):
   table = names.table(c)
   biases = sum(tensor.shape[0] for key, tensor in table.items() if key.endswith("e_score_correction_bias"))
   assert elements(table) == TOTALS[name]
-  nowhere = AbstractMesh((1, 1, 1), mesh.AXES, axis_types=(AxisType.Explicit,) * 3)
+  nowhere = mesh.abstract(config.Mesh())
   with jax.sharding.use_abstract_mesh(nowhere):
     sizes = [x.size for x in jax.tree.leaves(abstract_params(c))]
   assert sum(sizes) == TOTALS[name]
@@ -123,7 +122,7 @@ def test_every_part_of_our_weights_comes_from_exactly_one_published_tensor(name)
     for piece in tensor.pieces:
       rows = tensor.shape[0] if piece.rows is None else len(set(piece.rows.tolist()))
       filled[piece.path] += rows * math.prod(tensor.shape[1:])
-  nowhere = AbstractMesh((1, 1, 1), mesh.AXES, axis_types=(AxisType.Explicit,) * 3)
+  nowhere = mesh.abstract(config.Mesh())
   with jax.sharding.use_abstract_mesh(nowhere):
     leaves = jax.tree_util.tree_leaves_with_path(abstract_params(c))
   assert filled == {tuple(key.key for key in path): x.size for path, x in leaves}

@@ -4,7 +4,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec as P, reshard
+from jax.sharding import NamedSharding, PartitionSpec as P, reshard
 import pytest
 
 from r1jax import config, mesh
@@ -32,9 +32,7 @@ def one_device():
 
 def on(data=1, expert=1, tensor=1):
   """A mesh that exists nowhere."""
-  return jax.sharding.use_abstract_mesh(
-    AbstractMesh((data, expert, tensor), mesh.AXES, axis_types=(AxisType.Explicit,) * 3)
-  )
+  return jax.sharding.use_abstract_mesh(mesh.abstract(config.Mesh(data=data, expert=expert, tensor=tensor)))
 
 
 def traced(function, *args):

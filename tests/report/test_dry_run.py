@@ -5,7 +5,7 @@ import io
 import time
 
 from jax import live_arrays  # not the name jax: these tests want no mesh of devices around them
-from jax.sharding import AbstractMesh, AxisType, use_abstract_mesh
+from jax.sharding import use_abstract_mesh
 import pytest
 import rich.console
 
@@ -18,7 +18,7 @@ from tests.experiments import recipe
 @pytest.fixture
 def on_mesh():
   """Enters an abstract mesh of a shape."""
-  return lambda *shape: use_abstract_mesh(AbstractMesh(shape, mesh.AXES, axis_types=(AxisType.Explicit,) * 3))
+  return lambda *shape: use_abstract_mesh(mesh.abstract(config.Mesh(**dict(zip(mesh.AXES, shape)))))
 
 
 def deepseek_v3_by_hand():
